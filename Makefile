@@ -1,0 +1,44 @@
+# The same commands for everyone: `make train`, `make test`. Options of the flow: make train ARGS="--epochs 3"
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+VENV := .venv/installed
+
+.PHONY: train test check format ui server constraints clean
+
+train: $(VENV)
+	$(BIN)/python flows/train_flow.py $(ARGS)
+
+test: $(VENV)
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The MLflow UI over the database that the flows write to, wherever make was called from
+ui: $(VENV)
+	DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	$(BIN)/mlflow ui --workers 1 --port 5000 --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.tracking)"
+
+# A lasting Prefect server, which the flows then use, with its UI
+server: $(VENV)
+	DO_NOT_TRACK=true PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start
+
+# Built once, and again when what it is built from has changed
+$(VENV): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# Pin anew what pyproject.toml allows (needs pip-tools); pins that still fit are kept
+constraints:
+	pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-options \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What happens, in which order: each flow reads like a table of contents."""

@@ -1,0 +1,158 @@
+"""Verified files → uint8 images → splits → normalised tensors."""
+
+import gzip
+import hashlib
+import shutil
+from dataclasses import dataclass, replace
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import torch
+from filelock import FileLock
+from sklearn.model_selection import train_test_split
+from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+from torchvision.datasets.utils import calculate_md5, check_integrity
+
+from mnist_pipeline.config import DatasetName, DataSource
+
+DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
+CLASSES = 10
+BUNDLED = Path(__file__).parent / "mnist"
+TIMEOUT = 20  # seconds that a mirror may stay silent
+
+# Of the unpacked files: torchvision knows only the MD5 of the packed ones.
+UNPACKED_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+class DownloadError(OSError):
+    """No mirror gave the file that was asked for."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images; `sha256` names their raw pixels and labels, wherever they came from."""
+
+    images: torch.Tensor  # (N, 28, 28), uint8 as stored or float32 in [0, 1]
+    labels: torch.Tensor  # (N,), int64
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three sets, three uses: learn on `train`, report `test`, and let only the promotion gate look at `exam`."""
+
+    train: Examples
+    test: Examples
+    exam: Examples
+
+
+def download(source: DataSource) -> Path:
+    """Put the four files, verified packed and unpacked, where torchvision reads them; return their folder.
+
+    Files that are whole already are left alone, all others are fetched: from `source.mirror`, from the package (MNIST),
+    then from torchvision's own mirrors. A file appears under its name only once it is whole.
+
+    Raises `DownloadError` where no mirror has the file.
+    """
+    dataset = DATASETS[source.dataset]
+    folder: Path = source.data_dir / dataset.__name__ / "raw"
+    bundled = [BUNDLED.as_uri()] if source.dataset == "mnist" else []
+    mirrors = [*filter(None, [source.mirror]), *bundled, *dataset.mirrors]
+    published = UNPACKED_SHA256 if source.dataset == "mnist" else {}
+    damaged = [(name, md5) for name, md5 in dataset.resources if not _is_whole(folder / name, md5, published)]
+    if damaged:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            for name, md5 in damaged:
+                _fetch(folder / name, md5, mirrors)
+    return folder
+
+
+def load(dataset: DatasetName, folder: Path) -> tuple[Examples, Examples]:
+    """Read the official training and test images, uint8, through torchvision from below the `folder` of `download`."""
+    root = folder.parents[1]
+    official = [DATASETS[dataset](root, train=train) for train in (True, False)]
+    training, exam = (examples(part.data, part.targets) for part in official)
+    return training, exam
+
+
+def examples(images: torch.Tensor, labels: torch.Tensor) -> Examples:
+    """Check uint8 `images` (N, H, W) and their int64 `labels` (N,), and name them by their SHA-256."""
+    if images.dtype != torch.uint8 or images.ndim != 3:
+        raise ValueError(f"images must be uint8 (N, height, width), not {images.dtype} {tuple(images.shape)}")
+    if labels.shape != (len(images),):
+        raise ValueError(f"{len(images):,} images need as many labels, not {tuple(labels.shape)}")
+    if len(labels) == 0:
+        raise ValueError("there are no images")
+    if labels.min() < 0 or labels.max() >= CLASSES:
+        raise ValueError(f"labels must lie in 0 to {CLASSES - 1}, not in {labels.min()} to {labels.max()}")
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    for values in (images, labels):
+        digest.update(values.contiguous().numpy().data)
+    return Examples(images, labels, digest.hexdigest())
+
+
+def split(training: Examples, exam: Examples) -> Splits:
+    """Cut the tutorial's 20 % test part from `training` (unstratified, random state 0), and normalise all three."""
+    train, test = train_test_split(np.arange(len(training)), test_size=0.2, random_state=0)
+    parts = (examples(training.images[rows], training.labels[rows]) for rows in (train, test))
+    return Splits(*(replace(part, images=normalize(part.images)) for part in (*parts, exam)))
+
+
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
+    """Map uint8 pixels to float32 in [0, 1]."""
+    return pixels.to(torch.float32) / 255
+
+
+def denormalize(images: torch.Tensor) -> torch.Tensor:
+    """Map normalised images back to the uint8 pixels that they were, exactly."""
+    return (images * 255).round().to(torch.uint8)
+
+
+def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:
+    unpacked = packed.with_suffix("")
+    if not (unpacked.is_file() and check_integrity(packed, md5)):
+        return False
+    expected = published.get(unpacked.name) or hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest()
+    return hashlib.sha256(unpacked.read_bytes()).hexdigest() == expected
+
+
+def _fetch(packed: Path, md5: str, mirrors: list[str]) -> None:
+    """Fetch one file from the first mirror that has it, unpack it beside, then put both in place."""
+    partial = packed.parent / ".partial"  # what an interrupted run left in it is thrown away
+    download, unpacked = partial / packed.name, partial / packed.with_suffix("").name
+    tried = []
+    for mirror in mirrors:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        url = f"{mirror.rstrip('/')}/{packed.name}"
+        try:
+            # Not torchvision's download_url: it has no time-out, and fails on file://.
+            with urlopen(url, timeout=TIMEOUT) as response, download.open("wb") as file:
+                shutil.copyfileobj(response, file)
+        except (OSError, HTTPException) as error:
+            tried.append(f"{url} failed ({error})")
+            continue
+        if (found := calculate_md5(download)) != md5:
+            tried.append(f"{url} gave {download.stat().st_size:,} bytes with MD5 {found}")
+            continue
+        unpacked.write_bytes(gzip.decompress(download.read_bytes()))
+        unpacked.replace(packed.with_suffix(""))
+        download.replace(packed)
+        partial.rmdir()
+        return
+    shutil.rmtree(partial)
+    raise DownloadError(
+        f"{packed.name} (MD5 {md5}) could not be fetched: {'; '.join(tried)}. "
+        f"Check the network, name a mirror with --mirror URL, or put the file into {packed.parent}"
+    )

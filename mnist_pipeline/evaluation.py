@@ -1,0 +1,74 @@
+"""Predictions → numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
+from torch.nn.functional import nll_loss
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model did on one set; the arrays have one entry a class."""
+
+    probabilities: torch.Tensor  # (N, classes), what was scored
+    correct: int
+    total: int
+    loss: float  # mean cross-entropy, in nats
+    calibration_error: float
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    confusion: np.ndarray  # (true class, predicted class), counts
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+    def __str__(self) -> str:
+        return f"{self.correct:,}/{self.total:,} ({self.accuracy:.2%})".replace("%", " %")
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """The numbers by name, `prefix` before each: `test_accuracy`, `test_recall/3`, …"""
+        numbers = {"accuracy": self.accuracy, "loss": self.loss, "calibration_error": self.calibration_error}
+        for name in ("precision", "recall", "f1"):
+            numbers |= {f"{name}/{label}": float(value) for label, value in enumerate(getattr(self, name))}
+        return {f"{prefix}_{name}": value for name, value in numbers.items()}
+
+
+def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int = 1000) -> torch.Tensor:
+    """Give the probabilities (N, classes) of float32 `images` (N, …), in order; the model is left in eval mode."""
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat([model(batch.flatten(1)).softmax(dim=1) for batch in images.split(batch_size)])
+
+
+def evaluate(probabilities: torch.Tensor, labels: torch.Tensor) -> Evaluation:
+    """Score `probabilities` (N, classes) against `labels` (N,)."""
+    predicted = probabilities.argmax(dim=1)
+    classes = range(probabilities.shape[1])
+    # A class that is never predicted has precision 0 rather than none.
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)
+    return Evaluation(
+        probabilities=probabilities,
+        correct=int((predicted == labels).sum()),
+        total=len(labels),
+        loss=nll_loss(probabilities.clamp_min(1e-38).log(), labels).item(),
+        calibration_error=calibration_error(probabilities, labels),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        confusion=confusion_matrix(labels, predicted, labels=classes),
+    )
+
+
+def calibration_error(probabilities: torch.Tensor, labels: torch.Tensor, *, bins: int = 15) -> float:
+    """How far confidence and accuracy lie apart, on average: the expected calibration error of Guo et al. (2017),
+    "On Calibration of Modern Neural Networks", over `bins` equal bins of confidence."""
+    confidence, predicted = probabilities.max(dim=1)
+    gap = (predicted == labels).to(torch.float64) - confidence
+    bin_of = (confidence * bins).long().clamp_max(bins - 1)
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of, gap)
+    return float(gaps.abs().sum() / len(labels))

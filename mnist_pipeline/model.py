@@ -1,0 +1,57 @@
+"""The networks: the multilayer perceptron, and the classifier that is exported around it."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data import normalize
+
+
+class MLP(nn.Sequential):
+    """A multilayer perceptron: `inputs` → each of `hidden` → `outputs`, with ReLU between.
+
+    Maps float32 (N, inputs) to logits (N, outputs). No hidden layer at all makes the single-layer perceptron. The
+    layers are named as in the tutorial (`fc1`, `relu1`, `fc2`, …), so that a state dict fits its class.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, (fan_in, fan_out) in enumerate(pairwise([inputs, *hidden]), start=1):
+            layers[f"fc{number}"] = nn.Linear(fan_in, fan_out, bias=not batch_norm)  # batch norm has its own bias
+            if batch_norm:
+                layers[f"bn{number}"] = nn.BatchNorm1d(fan_out)
+            layers[f"relu{number}"] = nn.ReLU()
+            if dropout:
+                layers[f"dropout{number}"] = nn.Dropout(dropout)
+        layers[f"fc{len(hidden) + 1}"] = nn.Linear(hidden[-1] if hidden else inputs, outputs)
+        super().__init__(layers)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, *, inputs: int, outputs: int) -> "MLP":
+        """Build the network that `config` describes, its weights drawn from `config.seed`."""
+        torch.manual_seed(config.seed)
+        return cls(inputs, config.hidden, outputs, dropout=config.dropout, batch_norm=config.batch_norm)
+
+
+class Classifier(nn.Module):
+    """What is registered and served: raw uint8 images (N, 28, 28) in, probabilities (N, 10) out."""
+
+    def __init__(self, mlp: MLP) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.mlp(normalize(images).flatten(1))
+        return logits.softmax(dim=1)

@@ -1,0 +1,80 @@
+"""Numbers in, a matplotlib Figure out; nothing is written or shown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, GREY, RED = "#2a6fb0", "#666666", "#b3261e"
+
+
+def predictions(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> Figure:
+    """Draw ten images (10, H, W), two rows of five, each under its label and what the model took it for."""
+    titles = [f"Label: {label}, Predict: {guess}" for label, guess in zip(labels, predicted, strict=True)]
+    return _gallery("MLP INFERENCE RESULTS", images, titles, wrong=labels != predicted)
+
+
+def loss_curve(train_losses: Sequence[float]) -> Figure:
+    """Draw the mean training loss of each epoch."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    epochs = range(1, len(train_losses) + 1)
+    axes.plot(epochs, train_losses, color=BLUE, marker="o", markersize=5, linewidth=2)
+    axes.annotate(
+        f"{train_losses[-1]:.3f}", (epochs[-1], train_losses[-1]), (0, 9), textcoords="offset points", ha="center"
+    )
+    axes.set(title="Training loss", xlabel="Epoch", ylabel="Mean cross-entropy", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def confusion(counts: np.ndarray) -> Figure:
+    """Draw a confusion matrix (true class, predicted class); the colour shows the mistakes alone."""
+    figure = Figure(figsize=(8, 7.5), layout="constrained")
+    axes = figure.subplots()
+    mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    axes.imshow(mistakes, cmap="Reds", vmax=max(1.5 * mistakes.max(), 1))
+    for row, column in np.ndindex(*counts.shape):
+        on_diagonal = row == column
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]:,}" if counts[row, column] else "·",
+            ha="center",
+            va="center",
+            color=BLUE if on_diagonal else ("black" if counts[row, column] else GREY),
+            fontweight="bold" if on_diagonal else "normal",
+        )
+    ticks = range(len(counts))
+    axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True", xticks=ticks, yticks=ticks)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def surest_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Draw the ten images (of N, H, W) that the model got wrong with the highest confidence, the surest first.
+
+    `probabilities` is (N, classes).
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
+    titles = [f"Label: {labels[i]}, Predict: {predicted[i]} ({confidence[i]:.1%})" for i in surest]
+    title = f"THE SUREST OF {len(wrong):,} MISTAKES IN {len(labels):,} IMAGES"
+    return _gallery(title, images[surest], titles, wrong=np.full(len(surest), False))
+
+
+def _gallery(title: str, images: np.ndarray, titles: Sequence[str], *, wrong: np.ndarray) -> Figure:
+    figure = Figure(figsize=(15, 6), layout="constrained")
+    figure.suptitle(title, fontsize=16)
+    grid = figure.subplots(2, 5).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, text, is_wrong in zip(grid, images, titles, wrong, strict=False):
+        axes.imshow(image, cmap="gray")
+        axes.set_title(text, color=RED if is_wrong else "black")
+    return figure

@@ -1,0 +1,38 @@
+"""The task that trains."""
+
+from collections.abc import Iterable, Iterator
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.progress import Progress
+
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data import CLASSES, Examples
+from mnist_pipeline.model import MLP
+from mnist_pipeline.tracking import Run
+from mnist_pipeline.training import Epoch, fit
+
+
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE, log_prints=True)
+def train(examples: Examples, config: TrainConfig, run: Run) -> tuple[MLP, list[Epoch]]:
+    """Train the network that `config` describes, and log each epoch as it ends."""
+    mlp = MLP.from_config(config, inputs=examples.images[0].numel(), outputs=CLASSES)
+    epochs = []
+    for epoch in _shown(fit(mlp, examples.images, examples.labels, config), config.epochs):
+        run.log_epoch(epoch)
+        epochs.append(epoch)
+    return mlp, epochs
+
+
+def _shown(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
+    """Show a progress bar on a terminal, and the tutorial's line for each epoch elsewhere."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("Training", total=total)
+        for epoch in epochs:
+            line = f"Epoch: {epoch.number}/{total}, Loss: {epoch.last_batch_loss:.3f}"
+            progress.update(bar, description=line, advance=1)
+            if not console.is_terminal:
+                print(line)
+            yield epoch

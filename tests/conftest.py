@@ -1,0 +1,55 @@
+"""One temporary home, one Prefect API and one trained model for the whole session."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Prefect or MLflow: the tests touch no database of the user's, and no server.
+HOME = tempfile.TemporaryDirectory(prefix="mnist-pipeline-tests-")
+os.environ |= {
+    "PREFECT_HOME": f"{HOME.name}/prefect",
+    "PREFECT_UI_URL": "http://127.0.0.1:9",  # nothing listens there
+    "MLFLOW_TRACKING_URI": f"sqlite:///{HOME.name}/mlflow.db",
+}
+os.environ.pop("PREFECT_API_URL", None)
+
+from flows.prefect_api import ensure_prefect_api  # noqa: E402
+from flows.train_flow import Trained, train_flow  # noqa: E402
+from mnist_pipeline import data  # noqa: E402
+from mnist_pipeline.config import DataSource, TrainConfig  # noqa: E402
+from mnist_pipeline.data import Splits  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    return Path(HOME.name)
+
+
+@pytest.fixture(scope="session")
+def source(home: Path) -> DataSource:
+    return DataSource(data_dir=home / "MNIST_data")
+
+
+@pytest.fixture(scope="session")
+def files(source: DataSource) -> Path:
+    return data.download(source)
+
+
+@pytest.fixture(scope="session")
+def splits(files: Path) -> Splits:
+    return data.split(*data.load("mnist", files))
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> str:
+    """A real Prefect API on a database of its own; gives its URL."""
+    ensure_prefect_api()
+    return os.environ["PREFECT_API_URL"]
+
+
+@pytest.fixture(scope="session")
+def trained(prefect_api: str, source: DataSource) -> Trained:
+    """What one epoch of the flow made of the real data."""
+    return train_flow(TrainConfig(epochs=1), source)

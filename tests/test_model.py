@@ -1,0 +1,52 @@
+"""The networks have the tutorial's layers, and the classifier its own preprocessing."""
+
+import torch
+from torch import nn
+
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data import normalize
+from mnist_pipeline.model import MLP, Classifier
+
+
+def test_the_state_dict_fits_the_tutorials_class() -> None:
+    class Tutorial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(784, 100)
+            self.relu1 = nn.ReLU()
+            self.fc2 = nn.Linear(100, 100)
+            self.relu2 = nn.ReLU()
+            self.fc3 = nn.Linear(100, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc3(self.relu2(self.fc2(self.relu1(self.fc1(x)))))
+            return out
+
+    mlp, tutorial, images = MLP(784, [100, 100], 10), Tutorial(), torch.rand(5, 784)
+    tutorial.load_state_dict(mlp.state_dict())
+    assert torch.equal(mlp(images), tutorial(images))
+
+
+def test_no_hidden_layer_makes_the_single_layer_perceptron() -> None:
+    assert [name for name, _ in MLP(784, [], 10).named_parameters()] == ["fc1.weight", "fc1.bias"]
+
+
+def test_dropout_and_batch_norm_stand_in_every_hidden_layer() -> None:
+    mlp = MLP(784, [30, 20], 10, dropout=0.5, batch_norm=True)
+    names = [name for name, _ in mlp.named_children()]
+    assert names == ["fc1", "bn1", "relu1", "dropout1", "fc2", "bn2", "relu2", "dropout2", "fc3"]
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, again, other = (
+        MLP.from_config(TrainConfig(seed=seed), inputs=784, outputs=10).state_dict() for seed in (1, 1, 2)
+    )
+    assert torch.equal(first["fc1.weight"], again["fc1.weight"])
+    assert not torch.equal(first["fc1.weight"], other["fc1.weight"])
+
+
+def test_the_classifier_takes_raw_pixels_and_gives_probabilities() -> None:
+    mlp, pixels = MLP(784, [100], 10), torch.randint(256, (5, 28, 28), dtype=torch.uint8)
+    probabilities = Classifier(mlp)(pixels)
+    assert torch.equal(probabilities, mlp(normalize(pixels).flatten(1)).softmax(dim=1))
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(5))

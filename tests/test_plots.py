@@ -1,0 +1,59 @@
+"""Each figure says what it was given, and can be drawn."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from mnist_pipeline import plots
+
+IMAGES = np.random.default_rng(0).random((12, 28, 28))
+LABELS = np.arange(12) % 10
+PROBABILITIES = np.eye(10)[LABELS]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_ten_predictions_in_two_rows_of_five() -> None:
+    figure = plots.predictions(IMAGES[:10], LABELS[:10], np.array([0, 1, 2, 8, 4, 5, 6, 7, 8, 9]))
+    assert figure.get_size_inches().tolist() == [15, 6]
+    assert figure.get_suptitle() == "MLP INFERENCE RESULTS"
+    assert titles(figure)[2:4] == ["Label: 2, Predict: 2", "Label: 3, Predict: 8"]
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)  # type: ignore[union-attr]
+
+
+def test_the_loss_curve_starts_at_epoch_1() -> None:
+    (line,) = plots.loss_curve([0.5, 0.2, 0.1]).axes[0].lines
+    assert line.get_xydata().tolist() == [[1, 0.5], [2, 0.2], [3, 0.1]]  # type: ignore[union-attr]
+
+
+def test_the_confusion_matrix_shows_every_count() -> None:
+    (axes,) = plots.confusion(np.array([[1200, 0], [3, 7]])).axes
+    assert [text.get_text() for text in axes.texts] == ["1,200", "·", "3", "7"]
+
+
+def test_the_surest_mistake_comes_first() -> None:
+    probabilities = PROBABILITIES.copy()
+    probabilities[3] = np.eye(10)[7] * 0.6
+    probabilities[5] = np.eye(10)[6] * 0.9
+    figure = plots.surest_mistakes(IMAGES, LABELS, probabilities)
+    assert titles(figure)[:2] == ["Label: 5, Predict: 6 (90.0%)", "Label: 3, Predict: 7 (60.0%)"]
+    assert figure.get_suptitle() == "THE SUREST OF 2 MISTAKES IN 12 IMAGES"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        plots.predictions(IMAGES[:10], LABELS[:10], LABELS[:10]),
+        plots.loss_curve([0.5]),
+        plots.confusion(np.zeros((10, 10), dtype=int)),
+        plots.surest_mistakes(IMAGES, LABELS, PROBABILITIES),  # none to show
+    ],
+)
+def test_every_figure_can_be_drawn(figure: Figure) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture)
+    assert picture.getvalue().startswith(b"\x89PNG")

@@ -1,0 +1,129 @@
+"""Runs end as they should, and a registered model works far from here."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from flows.train_flow import Trained
+from mnist_pipeline import tracking
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.data import Splits, denormalize
+from mnist_pipeline.evaluation import predict
+from mnist_pipeline.model import MLP
+
+ELSEWHERE = """
+import sys
+sys.modules |= dict.fromkeys(["mnist_pipeline", "tasks", "flows", "prefect", "torchvision", "sklearn"])  # none of ours
+import mlflow, numpy
+model = mlflow.pyfunc.load_model(sys.argv[1])
+numpy.save("probabilities.npy", model.predict(numpy.load("pixels.npy")))
+"""
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    yield MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.undo()
+    tracking.prepare()  # MLflow's own idea of the store is global
+
+
+def test_a_registered_model_gives_the_same_probabilities_in_a_clean_process(
+    trained: Trained, splits: Splits, home: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "pixels.npy", denormalize(splits.test.images[:100]).numpy())
+    subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, trained.model.uri],
+        cwd=tmp_path,
+        env={
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        },
+        check=True,
+    )
+    probabilities = np.load(tmp_path / "probabilities.npy")
+    assert (probabilities.shape, probabilities.dtype) == ((100, 10), np.float32)
+    assert np.allclose(probabilities, trained.test.probabilities[:100], atol=1e-6)
+
+
+def test_a_model_refuses_what_is_not_a_raw_image(trained: Trained) -> None:
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(trained.model.uri)
+    assert model.predict(np.zeros((1, 28, 28), np.uint8)).shape == (1, 10)
+    for wrong in (np.zeros((1, 28, 28), np.float32), np.zeros((1, 784), np.uint8)):
+        with pytest.raises(Exception, match="schema"):
+            model.predict(wrong)
+
+
+def test_the_plain_weights_lie_beside_the_model(trained: Trained, splits: Splits) -> None:
+    state_dict = download_artifacts(f"{trained.model.uri}/extra_files/state_dict.pt")
+    mlp = MLP(784, [100, 100], 10)
+    mlp.load_state_dict(torch.load(state_dict, weights_only=True))
+    assert torch.equal(predict(mlp, splits.test.images), trained.test.probabilities)
+
+
+def test_the_first_version_is_the_champion_and_every_later_one_the_challenger(
+    empty_store: MlflowClient, splits: Splits
+) -> None:
+    for number in (1, 2, 3):
+        with tracking.start_run(params={}, tags={}) as run:
+            uri = run.log_model(MLP(784, [], 10), splits.test.images[:2], step=1)
+            version = run.register(uri, description="", tags={})
+        assert (version.number, version.alias) == (number, "champion" if number == 1 else "challenger")
+    assert empty_store.get_registered_model("mnist-mlp").aliases == {"champion": 1, "challenger": 3}
+
+
+def test_all_that_a_run_writes_stands_beside_the_database(
+    empty_store: MlflowClient, splits: Splits, tmp_path: Path
+) -> None:
+    with tracking.start_run(params={}, tags={}) as run:
+        uri = run.log_model(MLP(784, [], 10), splits.test.images[:2], step=1)
+    assert run.artifacts == str(tmp_path / "mlartifacts" / run.id / "artifacts")
+    model = empty_store.get_logged_model(uri.removeprefix("models:/"))
+    assert model.artifact_location.startswith(str(tmp_path / "mlartifacts"))
+    assert (Path(model.artifact_location) / "MLmodel").is_file()
+
+
+def test_the_database_stands_at_the_projects_root_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.tracking_uri() == f"sqlite:///{ROOT}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_a_run_ends_with_what_ended_it(empty_store: MlflowClient, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), tracking.start_run(params={}, tags={}) as run:
+        raise error
+    assert empty_store.get_run(run.id).info.status == status
+
+
+def test_runs_that_are_known_by_a_tag_can_be_ended_from_outside(empty_store: MlflowClient) -> None:
+    with tracking.start_run(params={}, tags={"prefect.flow_run_id": "a"}) as run:
+        pass
+    with tracking.start_run(params={}, tags={"prefect.flow_run_id": "b"}) as other:
+        pass
+    tracking.end_runs("KILLED", **{"prefect.flow_run_id": "a"})
+    assert [empty_store.get_run(r.id).info.status for r in (run, other)] == ["KILLED", "FINISHED"]
+
+
+def test_processes_that_start_at_once_on_no_database_all_succeed(tmp_path: Path) -> None:
+    code = "from mnist_pipeline import tracking; print(tracking.prepare())"
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert {process.communicate()[0].strip() for process in starts} == {"1"}

@@ -1,0 +1,72 @@
+"""What `fit` learns, repeats and refuses."""
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+
+from mnist_pipeline.config import Optimizer, TrainConfig
+from mnist_pipeline.data import Splits
+from mnist_pipeline.model import MLP
+from mnist_pipeline.training import Epoch, fit
+
+XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0])
+
+
+def train_on_xor(**options: object) -> tuple[MLP, list[Epoch]]:
+    config = TrainConfig(**{"hidden": (8,), "lr": 0.05, "batch_size": 4, "epochs": 300} | options)  # type: ignore[arg-type]
+    mlp = MLP.from_config(config, inputs=2, outputs=2)
+    return mlp, list(fit(mlp, *XOR, config))
+
+
+def test_an_mlp_learns_xor() -> None:
+    mlp, epochs = train_on_xor()
+    assert mlp(XOR[0]).argmax(dim=1).tolist() == [0, 1, 1, 0]
+    assert epochs[-1].train_loss < 0.05
+
+
+def test_a_single_layer_perceptron_cannot() -> None:
+    mlp, epochs = train_on_xor(hidden=())
+    assert mlp(XOR[0]).argmax(dim=1).tolist() != [0, 1, 1, 0]
+    assert epochs[-1].train_loss == pytest.approx(math.log(2), abs=0.01)  # no better than guessing
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_every_optimizer_lowers_the_loss(optimizer: Optimizer) -> None:
+    _, epochs = train_on_xor(optimizer=optimizer)
+    assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(splits: Splits) -> None:
+    def weights(seed: int) -> list[torch.Tensor]:
+        config = TrainConfig(epochs=1, seed=seed, dropout=0.2, batch_norm=True)
+        mlp = MLP.from_config(config, inputs=784, outputs=10)
+        list(fit(mlp, splits.test.images, splits.test.labels, config))
+        return list(mlp.state_dict().values())
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first[:1], other[:1]))
+
+
+def test_epochs_are_numbered_from_1_and_the_last_short_batch_is_dropped() -> None:
+    _, epochs = train_on_xor(epochs=2, batch_size=3)
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert all(epoch.train_loss == epoch.last_batch_loss for epoch in epochs)  # of one batch each
+
+
+def test_the_number_of_threads_is_as_before() -> None:
+    threads = torch.get_num_threads()
+    train_on_xor(epochs=1)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) in epoch \d+: lower --lr \(1e\+30\)"):
+        train_on_xor(lr=1e30, optimizer="sgd")
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="--batch-size must be at most the 4 training images, not 5"):
+        train_on_xor(batch_size=5)
