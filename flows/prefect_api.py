@@ -11,6 +11,7 @@ Run as a module (`python -m flows.prefect_api FD`) it is that server.
 
 import atexit
 import contextlib
+import gc
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import urllib.request
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does the server, whose telemetry locks a new database
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
 }
 
@@ -57,6 +59,10 @@ def start_prefect_api() -> None:
     atexit.register(_stop, server)  # runs after Prefect's own exit handlers, which still send logs
     _use(f"http://127.0.0.1:{port}/api")
 
+    from prefect.settings import get_current_settings
+
+    get_current_settings().flows.heartbeat_frequency = None  # no one listens, and each run would end a second later
+
 
 def _answers(server: str) -> bool:
     with contextlib.suppress(OSError):
@@ -90,11 +96,17 @@ def _serve(listener: socket.socket) -> None:
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
+    gc.disable()  # the imports make objects that live as long as the process
     import uvicorn
     from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=True, final=True)
+    gc.freeze()
+    gc.enable()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=2))
+    # A client's first question, whose first answer takes a quarter of a second
+    version = f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version"
+    threading.Thread(target=urllib.request.urlopen, args=(version,), daemon=True).start()
     server.run(sockets=[listener])
     os._exit(0)  # spare the command the second that the interpreter would take to tidy up
 

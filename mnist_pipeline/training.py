@@ -52,9 +52,10 @@ def fit(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, config: Tr
             model.train()
             losses = torch.empty(steps)
             shuffled = torch.randperm(len(images))
-            for step, batch in zip(range(steps), shuffled.split(config.batch_size), strict=False):
+            batches = zip(shuffled.split(config.batch_size), labels[shuffled].split(config.batch_size), strict=True)
+            for step, (rows, targets) in zip(range(steps), batches, strict=False):
+                loss = cross_entropy(model(images.index_select(0, rows)), targets)
                 optimizer.zero_grad()
-                loss = cross_entropy(model(images[batch]), labels[batch])
                 loss.backward()
                 optimizer.step()
                 losses[step] = loss.detach()
