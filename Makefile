@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test check format ui server constraints clean
+.PHONY: train test check format ui server bench constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -35,10 +35,21 @@ $(VENV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+# Speed against the tutorial's script and its peers, which stand in an environment of their own: to have Lightning
+# installed makes MLflow import it
+bench: $(VENV) .venv-bench/installed
+	.venv-bench/bin/python benchmarks/speed.py $(ARGS)
+
+.venv-bench/installed: $(VENV)
+	$(PYTHON) -m venv .venv-bench
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(echo .venv-bench/lib/python*/site-packages)/main.pth"
+	.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
 # Pin anew what pyproject.toml allows (needs pip-tools); pins that still fit are kept
 constraints:
 	pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-options \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .cache .mypy_cache .pytest_cache .ruff_cache

@@ -35,7 +35,7 @@ class Trained:
 @flow(name="train", on_failure=[end_mlflow_run], on_crashed=[end_mlflow_run])
 def train_flow(config: TrainConfig = TrainConfig(), source: DataSource = DataSource()) -> Trained:
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
-    with start_run(params=asdict(config), tags=provenance() | flow_run_tags()) as run:
+    with start_run(params={"recipe": config.recipe} | asdict(config), tags=provenance() | flow_run_tags()) as run:
         files = download(source)
         splits = split(files, source.dataset, run)
         mlp, epochs = train(splits.train, config, run)

@@ -37,6 +37,7 @@ class MLP(nn.Sequential):
                 layers[f"dropout{number}"] = nn.Dropout(dropout)
         layers[f"fc{len(hidden) + 1}"] = nn.Linear(hidden[-1] if hidden else inputs, outputs)
         super().__init__(layers)
+        self.sizes = (inputs, *hidden, outputs)
 
     @classmethod
     def from_config(cls, config: TrainConfig, *, inputs: int, outputs: int) -> "MLP":

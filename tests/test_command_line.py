@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ def run(*options: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
         (["--hidden", "0"], "--hidden must be at least 1 unit a layer, not 0"),
         (["--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into int.'),
         (["--frobnicate"], "Unknown option: --frobnicate."),
+        (["--recipe", "foo"], 'Invalid value "foo" for --recipe. Choose from: "reference", "fast".'),
         (["--mirror", "nowhere"], "--mirror must be a URL"),
     ],
 )
@@ -49,6 +50,12 @@ def test_help_shows_every_knob_with_its_default(tmp_path: Path) -> None:
     assert "[default: 0.001]" in result.stdout
 
 
+def test_a_recipe_changes_the_defaults(tmp_path: Path) -> None:
+    result = run("--recipe", "fast", "--help", cwd=tmp_path)
+    assert "[default: fast]" in result.stdout
+    assert "[default: 0.01]" in result.stdout
+
+
 def test_it_works_from_any_folder_and_leaves_nothing_there(
     prefect_api: str, source: DataSource, tmp_path: Path
 ) -> None:
@@ -62,28 +69,36 @@ def test_it_works_from_any_folder_and_leaves_nothing_there(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
-    prefect_api: str, source: DataSource, tmp_path: Path, signum: signal.Signals, code: int
-) -> None:
-    # No API is named: the command starts its own, over the database of the session's.
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    command = [*COMMAND, "--epochs", "10000", "--data-dir", str(source.data_dir)]
+@pytest.fixture
+def long_run(prefect_api: str, source: DataSource, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The command in its second epoch of many, with an API of its own over the database of the session's."""
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*COMMAND, "--epochs", "10000", "--data-dir", str(source.data_dir)],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in background
     )
     assert process.stderr
     for line in process.stderr:
         if "Epoch: 2/" in line:
             break
-    servers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    yield process
+    process.kill()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
+    long_run: "subprocess.Popen[str]", signum: signal.Signals, code: int
+) -> None:
+    servers = Path(f"/proc/{long_run.pid}/task/{long_run.pid}/children").read_text().split()
     assert servers
 
-    os.killpg(process.pid, signum)  # as a terminal does
-    sent = time.monotonic()
-    rest = process.stderr.read()
-    assert process.wait() == code
-    assert time.monotonic() - sent < 5
+    os.killpg(long_run.pid, signum)  # as a terminal does
+    _, rest = long_run.communicate(timeout=5)
+    assert long_run.returncode == code
     assert "Traceback" not in rest
 
     mlflow = MlflowClient()

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mnist_pipeline.config import DataSource, TrainConfig
+from mnist_pipeline.config import RECIPES, DataSource, TrainConfig
 
 
 def test_the_default_is_the_reference_recipe() -> None:
@@ -31,11 +31,16 @@ def test_a_config_does_not_change() -> None:
         ("dropout", 1.0),
         ("dropout", -0.1),
         ("seed", -1),
+        ("threads", -1),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named_with_its_option(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} must be .*, not "):
         TrainConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_every_recipe_carries_its_name() -> None:
+    assert {name: recipe().recipe for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
 
 
 def test_batch_norm_needs_two_images_a_batch() -> None:

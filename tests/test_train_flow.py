@@ -31,14 +31,19 @@ def test_every_config_field_and_the_data_are_parameters(trained: Trained, mlflow
     params = mlflow.get_run(trained.run.id).data.params
     assert len(params.pop("data_sha256")) == len(params.pop("exam_sha256")) == 64
     assert params == {
+        "recipe": "reference",
         "epochs": "1",
         "lr": "0.001",
+        "schedule": "constant",
         "batch_size": "64",
         "hidden": "[100, 100]",
         "optimizer": "adam",
         "dropout": "0.0",
         "batch_norm": "False",
         "seed": "0",
+        "threads": "0",
+        "device": "auto",
+        "compile": "False",
         "dataset": "mnist",
         "train_size": "48000",
         "test_size": "12000",

@@ -1,15 +1,17 @@
 """What `fit` learns, repeats and refuses."""
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from mnist_pipeline.config import Optimizer, TrainConfig
+from mnist_pipeline import training
+from mnist_pipeline.config import Fast, Optimizer, TrainConfig
 from mnist_pipeline.data import Splits
+from mnist_pipeline.evaluation import evaluate, predict
 from mnist_pipeline.model import MLP
-from mnist_pipeline.training import Epoch, fit
+from mnist_pipeline.training import Epoch, choose_device, choose_threads, fit, learning_rates
 
 XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0])
 
@@ -56,10 +58,52 @@ def test_epochs_are_numbered_from_1_and_the_last_short_batch_is_dropped() -> Non
     assert all(epoch.train_loss == epoch.last_batch_loss for epoch in epochs)  # of one batch each
 
 
-def test_the_number_of_threads_is_as_before() -> None:
-    threads = torch.get_num_threads()
-    train_on_xor(epochs=1)
-    assert torch.get_num_threads() == threads
+def test_the_fast_recipe_beats_the_tutorial(splits: Splits) -> None:
+    mlp = MLP.from_config(Fast(), inputs=784, outputs=10)
+    list(fit(mlp, splits.train.images, splits.train.labels, Fast()))
+    assert evaluate(predict(mlp, splits.test.images), splits.test.labels).accuracy > 0.9744
+
+
+def test_a_constant_rate_stays_and_one_cycle_goes_up_to_it_and_down_to_nothing() -> None:
+    assert [*learning_rates(TrainConfig(epochs=2), 3)] == [0.001] * 6
+    rates = [*learning_rates(TrainConfig(epochs=2, schedule="one-cycle"), 50)]
+    highest = rates.index(max(rates))
+    assert rates[highest] == pytest.approx(0.001, rel=0.01)
+    assert rates == sorted(rates[: highest + 1]) + sorted(rates[highest + 1 :], reverse=True)
+    assert rates[-1] < 1e-8
+
+
+def test_a_small_step_takes_one_thread_and_a_large_one_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert choose_threads(MLP(784, [100, 100], 10), TrainConfig(batch_size=64)) == 1
+    assert choose_threads(MLP(784, [512, 512], 10), TrainConfig(batch_size=256)) == 8
+
+
+def test_the_number_of_threads_within_an_epoch_is_what_was_asked_for_and_then_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, within = torch.get_num_threads(), []
+    make_step = training.make_step
+
+    def spy(*args: Any) -> tuple[training.Step, int]:
+        step, stride = make_step(*args)
+
+        def counting(*batch: Any) -> torch.Tensor:
+            within.append(torch.get_num_threads())
+            return step(*batch)
+
+        return counting, stride
+
+    monkeypatch.setattr(training, "make_step", spy)
+    train_on_xor(epochs=1, threads=3)
+    assert (within, torch.get_num_threads()) == ([3], before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
+def test_a_card_that_is_not_there_is_told() -> None:
+    assert choose_device(TrainConfig()).type == "cpu"
+    with pytest.raises(ValueError, match="--device cuda needs a CUDA card"):
+        choose_device(TrainConfig(device="cuda"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:

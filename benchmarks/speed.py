@@ -1,0 +1,221 @@
+"""Times this project against the tutorial's script and its peers, each run in a process of its own, in turn.
+
+make bench                            all of it, five rounds
+make bench ARGS="commands --rounds 9" one part, more rounds
+"""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import cyclopts
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENDERS = ROOT / "benchmarks" / "contenders"
+OURS = str(ROOT / ".venv" / "bin" / "python")
+PEERS = str(ROOT / ".venv-bench" / "bin" / "python")  # the same packages, and the peers on top
+DATA = str(ROOT / "MNIST_data")
+TUTORIAL = [OURS, str(CONTENDERS / "tutorial.py"), DATA]
+FLOW = [OURS, str(ROOT / "flows" / "train_flow.py")]
+
+Run = dict[str, float]
+
+
+def ours(**options: object) -> list[str]:
+    return [OURS, str(CONTENDERS / "ours.py"), DATA, json.dumps(options)]
+
+
+TRAINING = {
+    "tutorial's loop": TUTORIAL,
+    "ours": ours(),
+    "ours, `--compile`": ours(compile=True, epochs=11),  # the first epoch holds the compilation, and is told apart
+    "ours, `--recipe fast`": ours(recipe="fast"),
+    "scikit-learn": [PEERS, str(CONTENDERS / "sklearn_mlp.py"), DATA, "1"],
+    "Lightning": [PEERS, str(CONTENDERS / "lightning_mlp.py"), DATA],
+    "skorch": [PEERS, str(CONTENDERS / "skorch_mlp.py"), DATA],
+}
+
+
+def phases(command: list[str]) -> Run:
+    """Run a contender and read the phases that it prints."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{result.stderr}")
+    return dict(json.loads(result.stdout.splitlines()[-1]))
+
+
+def whole(command: list[str], **environment: str) -> Run:
+    """Run a whole command: its wall and CPU seconds, and the peak of its memory with that of its children."""
+    start = time.perf_counter()
+    process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            family = [process, *process.children(recursive=True)]
+            peak = max(peak, sum(member.memory_info().rss for member in family))
+        time.sleep(0.05)
+    wall = time.perf_counter() - start
+    assert process.stderr
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
+    return {"wall": wall, "peak_mib": peak / 2**20}
+
+
+def in_turn(contenders: dict[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
+    """Run each contender once a round, so that a slow minute of the machine hits all of them."""
+    runs: dict[str, list[Run]] = {name: [] for name in contenders}
+    for number in range(1, rounds + 1):
+        for name, run in contenders.items():
+            print(f"round {number}/{rounds}: {name}", file=sys.stderr)
+            runs[name].append(run())
+    return runs
+
+
+def spread(runs: list[Run], key: str) -> str:
+    values = sorted(run[key] for run in runs if key in run)
+    if not values:
+        return "–"
+    return f"{statistics.median(values):.2f} ({values[0]:.2f}–{values[-1]:.2f})"
+
+
+def ratio(runs: list[Run], base: list[Run], key: str) -> str:
+    """The median of the ratios round by round, and the extremes."""
+    values = sorted(run[key] / other[key] for run, other in zip(runs, base, strict=True))
+    return f"{statistics.median(values):.2f} ({values[0]:.2f}–{values[-1]:.2f})"
+
+
+def training(rounds: int) -> None:
+    """Ten epochs of the reference recipe, ours and theirs."""
+    runs = in_turn({name: lambda command=command: phases(command) for name, command in TRAINING.items()}, rounds)
+    print("\n| | threads | import | load | compile | training | evaluation | CPU | accuracy | / tutorial | / sklearn |")
+    print("| --- " * 11 + "|")
+    for name, mine in runs.items():
+        columns = [spread(mine, key) for key in ("import", "load", "compile", "train", "evaluate", "cpu")]
+        against = [ratio(mine, runs[base], "train") for base in ("tutorial's loop", "scikit-learn")]
+        accuracy = f"{statistics.median(run['accuracy'] for run in mine):.2%}"
+        print("|", " | ".join([name, f"{mine[0]['threads']:.0f}", *columns, accuracy, *against]), "|")
+    off = {name: mine[0]["accuracy"] for name, mine in runs.items() if not 0.969 < mine[0]["accuracy"] < 0.985}
+    if off:
+        sys.exit(f"these did not learn what the others did: {off}")
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def busy(rounds: int) -> None:
+    """Two epochs with another process at work on one core: ten of the tutorial's would take minutes."""
+
+    def disturbed(command: list[str]) -> Run:
+        with busy_neighbour():
+            return phases(command)
+
+    runs = in_turn(
+        {
+            "ours, quiet": lambda: phases(ours(epochs=2)),
+            "ours, disturbed": lambda: disturbed(ours(epochs=2)),
+            "tutorial's loop, quiet": lambda: phases([*TUTORIAL, "2"]),
+            "tutorial's loop, disturbed": lambda: disturbed([*TUTORIAL, "2"]),
+        },
+        rounds,
+    )
+    print("\n| two epochs | seconds | against its own quiet time |\n| --- | --- | --- |")
+    for name, mine in runs.items():
+        quiet = runs[f"{name.split(',')[0]}, quiet"]
+        print(f"| {name} | {spread(mine, 'train')} | {ratio(mine, quiet, 'train')} |")
+
+
+def commands(rounds: int) -> None:
+    """Whole commands, from the Enter key to the prompt."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = {"PREFECT_HOME": f"{folder}/prefect", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        home["PREFECT_UI_URL"] = "http://127.0.0.1:9"  # no lasting server of the user's is asked
+
+        def first_run() -> Run:
+            with tempfile.TemporaryDirectory() as fresh:
+                first = {"PREFECT_HOME": f"{fresh}/prefect", "MLFLOW_TRACKING_URI": f"sqlite:///{fresh}/mlflow.db"}
+                return whole([*FLOW, "--data-dir", f"{fresh}/data"], **home | first)
+
+        def with_server(*options: str) -> Run:
+            return whole([*FLOW, *options], **home, PREFECT_API_URL=server)
+
+        whole(FLOW, **home)  # creates the databases
+        with lasting_server(home) as server:
+            runs = in_turn(
+                {
+                    "tutorial's script": lambda: whole(TUTORIAL),
+                    "`train_flow.py`": lambda: whole(FLOW, **home),
+                    "`train_flow.py --recipe fast`": lambda: whole([*FLOW, "--recipe", "fast"], **home),
+                    "`train_flow.py`, a Prefect server running": with_server,
+                    "`train_flow.py --recipe fast`, a Prefect server running": lambda: with_server("--recipe", "fast"),
+                    "`train_flow.py`, first run": first_run,
+                },
+                rounds,
+            )
+    base = runs["tutorial's script"]
+    print("\n| whole command | seconds | ratio | peak memory, MiB | ratio |\n| --- | --- | --- | --- | --- |")
+    for name, mine in runs.items():
+        memory = f"{statistics.median(run['peak_mib'] for run in mine):,.0f} | {ratio(mine, base, 'peak_mib')}"
+        print(f"| {name} | {spread(mine, 'wall')} | {ratio(mine, base, 'wall')} | {memory} |")
+
+
+@contextlib.contextmanager
+def lasting_server(home: dict[str, str]) -> Iterator[str]:
+    """Run `prefect server start` on a port of its own; give the API's URL."""
+    command = [str(Path(OURS).with_name("prefect")), "server", "start", "--port", "4299"]
+    environment = os.environ | home | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
+    log = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = "http://127.0.0.1:4299/api"
+    try:
+        for _ in range(120):
+            if subprocess.run(["curl", "--silent", "--fail", f"{url}/health"], stdout=log).returncode == 0:
+                break
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def seeds(rounds: int) -> None:
+    """What the fast recipe reaches, and in which time, over twice as many seeds as rounds."""
+    runs = [phases(ours(recipe="fast", seed=seed)) for seed in range(2 * rounds)]
+    reached = [run["accuracy"] for run in runs]
+    print(f"\nfast, {len(runs)} seeds: test accuracy {min(reached):.2%} to {max(reached):.2%}, ", end="")
+    print(f"mean {statistics.mean(reached):.2%}; training {spread(runs, 'train')} s")
+
+
+PARTS = {"training": training, "busy": busy, "commands": commands, "seeds": seeds}
+
+
+def main(*parts: Literal["training", "busy", "commands", "seeds"], rounds: int = 5) -> None:
+    """Print each part's table."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
+    print(f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}; medians of {rounds} rounds (extremes)")
+    for name in parts or PARTS:
+        PARTS[name](rounds)
+
+
+if __name__ == "__main__":
+    if not shutil.which(PEERS):
+        sys.exit("the peers are not installed: run `make bench`")
+    cyclopts.run(main)

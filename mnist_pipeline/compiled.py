@@ -1,0 +1,120 @@
+"""The training step as one graph: forward, backward and update, several batches at a time."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from mnist_pipeline.config import ROOT, Optimizer, TrainConfig
+from mnist_pipeline.model import MLP
+from mnist_pipeline.training import Step
+
+BETA1, BETA2 = 0.9, 0.999
+UNROLLED = 5  # batches a call: more of them spare little, and compile for longer
+
+# A rule updates one parameter in place, given its gradient, two buffers of its shape, the learning rate, and for Adam's
+# bias corrections lr / (1 - β₁ᵗ) and 1 / √(1 - β₂ᵗ). Each does what the class in torch.optim does; compiled, it melts
+# into one loop over the memory, where those classes stay many small ones.
+Rule = Callable[..., None]
+
+
+def _sgd(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
+    p.sub_(lr * g)
+
+
+def _momentum(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
+    p.sub_(lr * m.mul_(0.9).add_(g))
+
+
+def _nesterov(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
+    p.sub_(lr * (g + 0.9 * m.mul_(0.9).add_(g)))
+
+
+def _adagrad(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
+    p.sub_(lr * g / (v.addcmul_(g, g).sqrt() + 1e-10))
+
+
+def _rmsprop(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
+    p.sub_(lr * g / (v.mul_(0.99).addcmul_(g, g, value=0.01).sqrt() + 1e-8))
+
+
+def _adam(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    v: torch.Tensor,
+    lr: torch.Tensor,
+    corrected: torch.Tensor,
+    scale: torch.Tensor,
+) -> None:
+    m.lerp_(g, 1 - BETA1)
+    v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+    p.sub_(corrected * m / (v.sqrt() * scale + 1e-8))
+
+
+def _adamw(
+    p: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    v: torch.Tensor,
+    lr: torch.Tensor,
+    corrected: torch.Tensor,
+    scale: torch.Tensor,
+) -> None:
+    p.sub_(lr * 0.01 * p)
+    _adam(p, g, m, v, lr, corrected, scale)
+
+
+RULES: dict[Optimizer, Rule] = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+
+def compiled_step(mlp: MLP, config: TrainConfig, batches: int) -> tuple[Step, int]:
+    """Compile a step of `mlp` with `config`, and say how many batches it takes at once: a divisor of `batches`.
+
+    On a CUDA card the graph is captured as well. The compiler's cache stays at the project's root.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise ValueError(
+            "--compile needs a C++ compiler, and there is neither g++ nor clang++: install one, or leave it"
+        )
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".cache" / "inductor"))
+    stride = next(count for count in range(UNROLLED, 0, -1) if batches % count == 0)
+    rule = RULES[config.optimizer]
+    parameters = list(mlp.parameters())
+    device = parameters[0].device
+    buffers = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    steps_taken = 0
+
+    def take(images: torch.Tensor, labels: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for batch, targets, numbers in zip(images.chunk(stride), labels.chunk(stride), coefficients, strict=True):
+            loss = cross_entropy(mlp(batch), targets)
+            gradients = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                for parameter, gradient, (m, v) in zip(parameters, gradients, buffers, strict=True):
+                    rule(parameter, gradient, m, v, *numbers)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    torch._dynamo.config.trace_autograd_ops = True  # lets the backward pass into the graph
+    graph = torch.compile(take, fullgraph=True, mode="reduce-overhead" if device.type == "cuda" else "default")
+
+    def step(images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
+        nonlocal steps_taken
+        numbers = []
+        for rate in rates:
+            steps_taken += 1
+            numbers.append((rate, rate / (1 - BETA1**steps_taken), (1 - BETA2**steps_taken) ** -0.5))
+        return graph(images, labels, torch.tensor(numbers, device=device))
+
+    return step, stride

@@ -1,0 +1,39 @@
+"""The compiled step trains as torch's own optimizers do."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from mnist_pipeline.compiled import BETA1, BETA2, RULES
+from mnist_pipeline.config import Optimizer, TrainConfig
+from mnist_pipeline.data import Splits
+from mnist_pipeline.model import MLP
+from mnist_pipeline.training import OPTIMIZERS, fit
+
+
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_every_rule_updates_as_the_class_in_torch_does(name: Optimizer) -> None:
+    torch.manual_seed(0)
+    theirs = torch.randn(20, requires_grad=True)
+    ours, m, v = theirs.detach().clone(), torch.zeros(20), torch.zeros(20)
+    optimizer = OPTIMIZERS[name]([theirs], lr=0.01)
+    for step in range(1, 11):
+        theirs.grad = gradient = torch.randn(20)
+        optimizer.step()
+        numbers = torch.tensor([0.01, 0.01 / (1 - BETA1**step), (1 - BETA2**step) ** -0.5])
+        RULES[name](ours, gradient, m, v, *numbers)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True, "schedule": "one-cycle"}])
+def test_it_follows_the_eager_loop(splits: Splits, options: dict[str, object]) -> None:
+    def train(*, compiled: bool) -> tuple[list[float], MLP]:
+        config = TrainConfig(hidden=(16,), batch_size=1000, epochs=2, lr=0.01, compile=compiled, **options)  # type: ignore[arg-type]
+        mlp = MLP.from_config(config, inputs=784, outputs=10)
+        return [epoch.train_loss for epoch in fit(mlp, splits.test.images, splits.test.labels, config)], mlp
+
+    (eager_losses, eager), (compiled_losses, compiled) = train(compiled=False), train(compiled=True)
+    assert compiled_losses == pytest.approx(eager_losses, rel=1e-3)
+    for name, value in eager.state_dict().items():
+        assert torch.allclose(compiled.state_dict()[name].float(), value.float(), atol=0.02), name
