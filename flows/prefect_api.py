@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from http.client import HTTPException
 
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
@@ -35,16 +36,14 @@ def ensure_prefect_api() -> None:
     from prefect.settings import get_current_settings
 
     lasting = os.environ["PREFECT_UI_URL"]
-    if get_current_settings().api.url:
-        return
-    if _answers(lasting):
-        _use(f"{lasting}/api")
-    else:
-        start_prefect_api()
+    if not get_current_settings().api.url:
+        _use(f"{lasting}/api" if _answers(lasting) else start_prefect_api())
+    if "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in os.environ:
+        get_current_settings().flows.heartbeat_frequency = None  # it would end each run up to a second later
 
 
-def start_prefect_api() -> None:
-    """Start an API that ends with this process, and use it.
+def start_prefect_api() -> str:
+    """Start an API that ends with this process; return its URL.
 
     Returns at once: requests wait in the socket's queue until the server has booted.
     """
@@ -57,15 +56,11 @@ def start_prefect_api() -> None:
             start_new_session=True,  # spared by the terminal's Ctrl-C
         )
     atexit.register(_stop, server)  # runs after Prefect's own exit handlers, which still send logs
-    _use(f"http://127.0.0.1:{port}/api")
-
-    from prefect.settings import get_current_settings
-
-    get_current_settings().flows.heartbeat_frequency = None  # no one listens, and each run would end a second later
+    return f"http://127.0.0.1:{port}/api"
 
 
 def _answers(server: str) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, HTTPException):
         return bool(urllib.request.urlopen(f"{server}/api/health", timeout=2).read() == b"true")
     return False
 

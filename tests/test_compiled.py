@@ -1,5 +1,6 @@
 """The compiled step trains as torch's own optimizers do."""
 
+import shutil
 from typing import get_args
 
 import pytest
@@ -26,6 +27,7 @@ def test_every_rule_updates_as_the_class_in_torch_does(name: Optimizer) -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.skipif(not shutil.which("g++") and not shutil.which("clang++"), reason="there is no C++ compiler")
 @pytest.mark.parametrize("options", [{}, {"batch_norm": True, "schedule": "one-cycle"}])
 def test_it_follows_the_eager_loop(splits: Splits, options: dict[str, object]) -> None:
     def train(*, compiled: bool) -> tuple[list[float], MLP]:
