@@ -55,16 +55,10 @@ def _adam(
 
 
 def _adamw(
-    p: torch.Tensor,
-    g: torch.Tensor,
-    m: torch.Tensor,
-    v: torch.Tensor,
-    lr: torch.Tensor,
-    corrected: torch.Tensor,
-    scale: torch.Tensor,
+    p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *corrections: torch.Tensor
 ) -> None:
     p.sub_(lr * 0.01 * p)
-    _adam(p, g, m, v, lr, corrected, scale)
+    _adam(p, g, m, v, lr, *corrections)
 
 
 RULES: dict[Optimizer, Rule] = {
