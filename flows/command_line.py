@@ -1,38 +1,123 @@
 """What each command takes. Only light imports here: a bad value is told at once, before anything is started."""
 
+import functools
+import inspect
+import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from flows.process import exiting_at_once, importing
-from mnist_pipeline.config import RECIPES, ROOT, DataSource, RecipeName, TrainConfig
+from flows.process import exiting_at_once, importing, naming_this_process
+from mnist_pipeline.config import RECIPES, ROOT, DataSource, Gate, RecipeName, TrainConfig
+
+if TYPE_CHECKING:
+    from flows.train_flow import Trained
+    from mnist_pipeline.registry import Registry
 
 Flat = Parameter(name="*")  # a dataclass gives one option a field
+Fresh = Annotated[bool, Parameter(negative=(), help="Start anew, where a training with this config was interrupted.")]
 
 
-def train(config: TrainConfig, source: DataSource) -> None:
+def train(
+    *, config: Annotated[TrainConfig, Flat], source: Annotated[DataSource, Flat] = DataSource(), fresh: Fresh = False
+) -> None:
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
     with importing():
         from flows.train_flow import train_flow
 
-    trained = train_flow(config, source)
-    print(f"""
-Test accuracy  {trained.test}
-Exam accuracy  {trained.exam}
-Model          {trained.model.uri}, {trained.model.alias_uri}
-MLflow run     {trained.run.id}
-Figures        {trained.run.artifacts}/figures
-To browse      make -C {ROOT} ui
-then           {trained.run.url}""")
+    with naming_this_process():
+        trained = train_flow(config, source, fresh=fresh)
+    print(f"\n{_summary(trained)}")
 
 
-def run(command: Callable[[TrainConfig, DataSource], None]) -> NoReturn:
-    """Run `command` on the words of the command line, and exit: with 1 after an error, 2 after a bad option."""
+def retrain(
+    *,
+    config: Annotated[TrainConfig, Flat],
+    source: Annotated[DataSource, Flat] = DataSource(),
+    gate: Annotated[Gate, Flat] = Gate(),
+    fresh: Fresh = False,
+    skip_unchanged: Annotated[
+        bool, Parameter(negative=(), help="Do nothing where the same config, data and code made the champion.")
+    ] = False,
+    cron: Annotated[
+        str | None, Parameter(help='Stay up, and retrain at these times: "0 3 * * *" is 3 every night.')
+    ] = None,
+    timezone: Annotated[str, Parameter(help="Of the times, such as Europe/Berlin.")] = "UTC",
+    notify_url: Annotated[
+        str | None,
+        Parameter(env_var="MNIST_PIPELINE_NOTIFY_URL", help="Webhook to tell of runs that failed or were rejected."),
+    ] = None,
+) -> None:
+    """Train, and promote the new version to champion only if it is no worse: once, or on a schedule."""
+    if notify_url:
+        if not notify_url.startswith(("http://", "https://")):
+            raise ValueError(f"--notify-url must be a URL that begins with http:// or https://, not {notify_url}")
+        os.environ["MNIST_PIPELINE_NOTIFY_URL"] = notify_url
+    if cron:
+        from flows.schedule import retrain_at
+
+        retrain_at(cron, timezone, config, source, gate, fresh=fresh, skip_unchanged=skip_unchanged)
+        return
+
+    with importing():
+        from flows.retrain_flow import Retrained, retrain_flow
+
+    with naming_this_process():
+        state = retrain_flow(config, source, gate, fresh=fresh, skip_unchanged=skip_unchanged, return_state=True)
+    if state.is_cancelled():
+        sys.exit(_complaint(state.message, code=1))
+    retrained = state.result()
+    print(f"\n{state.name}: {state.message}")
+    if isinstance(retrained, Retrained):
+        print(_summary(retrained.trained))
+
+
+def history(*, dataset: str = "mnist") -> None:
+    """Print the ledger: what was decided about each version, when, by whom and why."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("time (UTC)", "version", "decision", "champion", "exam", "by", "why", box=None, pad_edge=False)
+    for entry in _registry(dataset).history():
+        table.add_row(
+            entry.time[:16].replace("T", " "),
+            str(entry.version),
+            entry.action,
+            f"{entry.champion_before or '–'} → {entry.champion or '–'}",
+            f"{entry.numbers['accuracy']:.2%}" if "accuracy" in entry.numbers else "",
+            entry.by,
+            "; ".join(entry.reasons),
+        )
+    if not table.row_count:
+        raise ValueError("the ledger is empty: no version has been promoted yet")
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def rollback(*, reason: str = "rolled back by hand", dataset: str = "mnist") -> None:
+    """Make the previous champion the champion again."""
+    entry = _registry(dataset).roll_back(reason=reason)
+    print(f"The champion is version {entry.champion} again, in place of version {entry.champion_before}")
+
+
+def promote(version: int, *, reason: str, dataset: str = "mnist") -> None:
+    """Make a version the champion by hand, whatever the gate said of it."""
+    entry = _registry(dataset).promote_by_hand(version, reason=reason)
+    print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
+
+
+def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:
+    """Run `command`, or one of the `others` that is named first, on the words of the command line, and exit.
+
+    The exit code is 1 after an error, 2 after a bad option.
+    """
     with exiting_at_once():
         try:
-            _app(_with_recipe(command, _recipe()))()
+            app = _app(_with_recipe(command, _recipe()))
+            for other in others:
+                app.command(other)
+            app()
         except CycloptsError as error:
             error.verbose = False
             sys.exit(_complaint(error, code=2))
@@ -53,21 +138,41 @@ def _recipe() -> RecipeName:
     return read(**bound.kwargs)
 
 
-def _with_recipe(command: Callable[[TrainConfig, DataSource], None], name: RecipeName) -> Callable[..., None]:
-    """Give `command` its options, with the defaults of the recipe `name`."""
-    recipe_type = RECIPES[name]
-    defaults = recipe_type()
+def _with_recipe(command: Callable[..., None], name: RecipeName) -> Callable[..., None]:
+    """Give the option `config` of `command` the fields and defaults of the recipe `name`."""
+    recipe = RECIPES[name]
+    signature = inspect.signature(command)
+    parameters = {
+        **signature.parameters,
+        "config": signature.parameters["config"].replace(annotation=Annotated[recipe, Flat], default=recipe()),
+    }
 
-    def with_options(
-        *,
-        recipe: Annotated[RecipeName, Parameter(help="Where the defaults of the others come from.")] = name,
-        config: Annotated[recipe_type, Flat] = defaults,  # type: ignore[valid-type]
-        source: Annotated[DataSource, Flat] = DataSource(),
-    ) -> None:
-        command(config, source)
+    @functools.wraps(command)
+    def with_recipe(**options: Any) -> None:
+        command(**{"config": recipe()} | options)
 
-    with_options.__doc__ = command.__doc__
-    return with_options
+    with_recipe.__signature__ = signature.replace(parameters=[*parameters.values()])  # type: ignore[attr-defined]
+    with_recipe.__annotations__ = {**command.__annotations__, "config": Annotated[recipe, Flat]}
+    return with_recipe
+
+
+def _summary(trained: "Trained") -> str:
+    return f"""\
+Test accuracy  {trained.test}
+Exam accuracy  {trained.exam}
+Model          {trained.model.uri}, {trained.model.alias_uri}
+MLflow run     {trained.run.id}
+Figures        {trained.run.artifacts}/figures
+To browse      make -C {ROOT} ui
+then           {trained.run.url}"""
+
+
+def _registry(dataset: str) -> "Registry":
+    from mnist_pipeline.registry import Registry
+    from mnist_pipeline.tracking import prepare
+
+    prepare()
+    return Registry(f"{dataset}-mlp")
 
 
 def _app(command: Callable[..., object], **options: Any) -> App:

@@ -19,17 +19,22 @@ import sys
 import threading
 import urllib.request
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does the server, whose telemetry locks a new database
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # a word from the library is one of the run's log lines
     "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
 }
 
 
-def ensure_prefect_api() -> None:
-    """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this machine's lasting server, or start one."""
+def ensure_prefect_api(*, schedules: bool = False) -> None:
+    """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this machine's lasting server, or start one.
+
+    One that keeps `schedules` is, as long as it is up, the lasting server to the other commands, with its UI.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -37,20 +42,23 @@ def ensure_prefect_api() -> None:
 
     lasting = os.environ["PREFECT_UI_URL"]
     if not get_current_settings().api.url:
-        _use(f"{lasting}/api" if _answers(lasting) else start_prefect_api())
+        if _answers(lasting):
+            _use(f"{lasting}/api")
+        else:
+            _use(start_prefect_api(schedules=schedules, port=urlsplit(lasting).port or 80 if schedules else 0))
     if "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in os.environ:
         get_current_settings().flows.heartbeat_frequency = None  # it would end each run up to a second later
 
 
-def start_prefect_api() -> str:
-    """Start an API that ends with this process; return its URL.
+def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
+    """Start an API that ends with this process, on any free port unless one is named; return its URL.
 
     Returns at once: requests wait in the socket's queue until the server has booted.
     """
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         port = listener.getsockname()[1]
         server = subprocess.Popen(
-            [sys.executable, "-m", "flows.prefect_api", str(listener.fileno())],
+            [sys.executable, "-m", "flows.prefect_api", str(listener.fileno()), *(["schedules"] if schedules else [])],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,  # its end is the sign to leave
             start_new_session=True,  # spared by the terminal's Ctrl-C
@@ -79,8 +87,8 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         server.wait(timeout=5)
 
 
-def _serve(listener: socket.socket) -> None:
-    """Serve Prefect's API on `listener` until stdin ends."""
+def _serve(listener: socket.socket, *, schedules: bool) -> None:
+    """Serve Prefect's API on `listener` until stdin ends, with what turns schedules into runs or without."""
     server = None
 
     def leave_with_parent() -> None:
@@ -95,7 +103,7 @@ def _serve(listener: socket.socket) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = create_app(ephemeral=True, final=True)
+    app = create_app(ephemeral=not schedules, final=True)
     gc.freeze()
     gc.enable()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=2))
@@ -107,4 +115,4 @@ def _serve(listener: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])

@@ -13,14 +13,14 @@ from flows.prefect_api import ensure_prefect_api
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
+def importing(*, schedules: bool = False) -> Iterator[None]:
     """Start the Prefect API, and let the imports within, and MLflow's database, be made while it boots.
 
     The imports make a million objects that live as long as the process: looking again and again for garbage among them
     would take a third of the time.
     """
     gc.disable()
-    ensure_prefect_api()
+    ensure_prefect_api(schedules=schedules)
     yield
     from mnist_pipeline.tracking import prepare
 
@@ -28,6 +28,18 @@ def importing() -> Iterator[None]:
     gc.freeze()
     gc.enable()
     _keep_tracebacks_off_the_console()
+
+
+@contextlib.contextmanager
+def naming_this_process() -> Iterator[None]:
+    """Let the flow runs within bear this process's name from their first moment: who finds it dead closes them."""
+    from prefect import tags
+
+    from mnist_pipeline.tracking import unfinished_folder
+    from mnist_pipeline.unfinished import this_process
+
+    with tags(this_process(unfinished_folder())):
+        yield
 
 
 @contextlib.contextmanager

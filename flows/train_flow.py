@@ -5,26 +5,30 @@ if __name__ == "__main__":  # first of all, so that the Prefect API boots while 
 
     command_line.run(command_line.train)
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 
+from flows.parameters import Config
 from mnist_pipeline.config import DataSource, TrainConfig
+from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import Evaluation
-from mnist_pipeline.provenance import provenance
-from mnist_pipeline.tracking import ModelVersion, Run, start_run
+from mnist_pipeline.registry import ModelVersion, Registry
+from mnist_pipeline.tracking import Run
 from tasks.download import download
 from tasks.evaluate import evaluate
+from tasks.notify import notify_of_state
 from tasks.register import register
-from tasks.report import end_mlflow_run, flow_run_tags, report_results
+from tasks.report import report_results
 from tasks.split import split
+from tasks.track import end_mlflow_run, mlflow_run, sign_on
 from tasks.train import train
 from tasks.visualize import visualize
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the flow made."""
+    """What a training made."""
 
     test: Evaluation
     exam: Evaluation
@@ -32,15 +36,28 @@ class Trained:
     run: Run
 
 
-@flow(name="train", on_failure=[end_mlflow_run], on_crashed=[end_mlflow_run])
-def train_flow(config: TrainConfig = TrainConfig(), source: DataSource = DataSource()) -> Trained:
+@flow(
+    name="train",
+    on_failure=[end_mlflow_run, notify_of_state],
+    on_crashed=[end_mlflow_run, notify_of_state],
+    on_cancellation=[end_mlflow_run],
+)
+def train_flow(config: Config = TrainConfig(), source: DataSource = DataSource(), *, fresh: bool = False) -> Trained:
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
-    with start_run(params={"recipe": config.recipe} | asdict(config), tags=provenance() | flow_run_tags()) as run:
-        files = download(source)
-        splits = split(files, source.dataset, run)
-        mlp, epochs = train(splits.train, config, run)
-        test, exam = evaluate(mlp, splits, run, epoch=config.epochs)
-        visualize(epochs, splits.test, test, run)
-        model = register(mlp, splits.test, test, exam, run, epoch=config.epochs)
-        report_results(test, exam, model, run)
+    sign_on()
+    splits = split(download(source), source.dataset)
+    registry = Registry(f"{source.dataset}-mlp")
+    with mlflow_run(config, source, splits, fresh=fresh) as run:
+        trained = train_and_register(config, splits, registry, run)
+        trained = replace(trained, model=registry.promote_first(trained.model))
+        report_results(trained.test, trained.exam, trained.model, run)
+    return trained
+
+
+def train_and_register(config: TrainConfig, splits: Splits, registry: Registry, run: Run) -> Trained:
+    """Train on the training part, score, draw, and register as challenger: what every flow does that trains."""
+    mlp, epochs = train(splits.train, config, run)
+    test, exam = evaluate(mlp, splits, run, epoch=config.epochs)
+    visualize(epochs, splits.test, test, run)
+    model = register(mlp, splits.test, test, exam, registry, run, epoch=config.epochs)
     return Trained(test, exam, model, run)

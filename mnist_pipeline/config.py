@@ -1,9 +1,10 @@
 """What is trained, and on which data: small frozen dataclasses with visible defaults, and the named recipes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's root: the data, mlflow.db and mlartifacts/ stand here
 
@@ -21,8 +22,8 @@ class TrainConfig:
     Raises `ValueError` where a value makes no sense.
     """
 
-    recipe: ClassVar[RecipeName] = "reference"
-
+    recipe: RecipeName = "reference"
+    """Where the defaults of the others come from."""
     epochs: int = 10
     """Passes over the training images."""
     lr: float = 0.001
@@ -49,6 +50,7 @@ class TrainConfig:
     """Compile the whole step into one graph: pays from some 80 epochs on, or 10 once its cache is filled."""
 
     def __post_init__(self) -> None:
+        _check(type(self) is RECIPES[self.recipe], "recipe", self.recipe, f"made with {type(self).__name__}()")
         _check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _check(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a positive number")
         _check(self.batch_size >= 1, "batch-size", self.batch_size, "at least 1")
@@ -63,8 +65,7 @@ class TrainConfig:
 class Fast(TrainConfig):
     """Better than the reference in a sixth of its time: large steps, taken safely by batch norm and one cycle."""
 
-    recipe: ClassVar[RecipeName] = "fast"
-
+    recipe: RecipeName = "fast"
     epochs: int = 3
     lr: float = 0.01
     schedule: Schedule = "one-cycle"
@@ -73,6 +74,36 @@ class Fast(TrainConfig):
 
 
 RECIPES: dict[RecipeName, type[TrainConfig]] = {"reference": TrainConfig, "fast": Fast}
+
+
+def config_from(fields: Mapping[str, Any]) -> TrainConfig:
+    """Make the config that `fields` describe; what they leave out comes from the recipe that they name."""
+    return RECIPES[fields.get("recipe", "reference")](**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a new version has to show before it takes the champion's place, all of it on the exam.
+
+    Raises `ValueError` where a value makes no sense.
+    """
+
+    floor: float = 0.97
+    """Least accuracy, whatever the champion's."""
+    significance: float = 0.05
+    """Level of the tests against the champion: how often a version that is no worse may be turned down for chance."""
+    margin: float = 0.005
+    """Loss of accuracy that would still be bearable; a larger one must be ruled out at that level."""
+    recall_margin: float = 0.02
+    """How far any class's recall may fall."""
+    calibration_margin: float = 0.02
+    """How far the calibration error may rise."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.floor <= 1, "floor", self.floor, "between 0 and 1")
+        _check(0 < self.significance < 1, "significance", self.significance, "above 0 and below 1")
+        for field in ("margin", "recall_margin", "calibration_margin"):
+            _check(0 <= getattr(self, field) <= 1, field.replace("_", "-"), getattr(self, field), "between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ class Splits:
     train: Examples
     test: Examples
     exam: Examples
+    source_sha256: str  # of the images that train and test were cut from
 
 
 def download(source: DataSource) -> Path:
@@ -104,9 +105,10 @@ def examples(images: torch.Tensor, labels: torch.Tensor) -> Examples:
 
 def split(training: Examples, exam: Examples) -> Splits:
     """Cut the tutorial's 20 % test part from `training` (unstratified, random state 0), and normalise all three."""
-    train, test = train_test_split(np.arange(len(training)), test_size=0.2, random_state=0)
-    parts = (examples(training.images[rows], training.labels[rows]) for rows in (train, test))
-    return Splits(*(replace(part, images=normalize(part.images)) for part in (*parts, exam)))
+    rows_of = train_test_split(np.arange(len(training)), test_size=0.2, random_state=0)
+    parts = (examples(training.images[rows], training.labels[rows]) for rows in rows_of)
+    train, test, exam = (replace(part, images=normalize(part.images)) for part in (*parts, exam))
+    return Splits(train, test, exam, training.sha256)
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:

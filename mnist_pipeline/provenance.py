@@ -1,17 +1,36 @@
 """Which code, on which machine, made a run."""
 
 import getpass
+import hashlib
+import json
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
-from mnist_pipeline.config import ROOT
+from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.data import Splits
 
 
 def provenance() -> dict[str, str]:
     """Name, as tags of a run, the versions, the user, the git commit and whether the tree was dirty."""
     versions = {package: version(package) for package in ("torch", "mlflow", "prefect")}
     return {"python": platform.python_version(), **versions, "mlflow.user": getpass.getuser(), **_git_state()}
+
+
+def fingerprint(config: TrainConfig, splits: Splits) -> str:
+    """Name all that decides what a training gives: the config, the data, the library's source and torch's version."""
+    code = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(file.name.encode() + b"\0" + file.read_bytes())
+    parts = {
+        "config": asdict(config),
+        "data": [part.sha256 for part in (splits.train, splits.test, splits.exam)],
+        "code": code.hexdigest(),
+        "torch": version("torch"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _git_state() -> dict[str, str]:

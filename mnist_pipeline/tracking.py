@@ -1,52 +1,37 @@
-"""Runs, models and their registry: the only file that imports mlflow."""
+"""Runs and the models that they log: the only file that imports mlflow."""
 
 import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 import mlflow
+import mlflow.entities
 import mlflow.pytorch
 import numpy as np
 import torch
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.engine import make_url
 
+from mnist_pipeline import unfinished
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.data import Examples, denormalize
 from mnist_pipeline.model import MLP, Classifier
 from mnist_pipeline.training import Epoch
 
 EXPERIMENT = "mnist"
-MODEL = "mnist-mlp"
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A registered model: its number, and the alias it was given."""
-
-    number: int
-    alias: str  # champion or challenger
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{MODEL}/{self.number}"
-
-    @property
-    def alias_uri(self) -> str:
-        return f"models:/{MODEL}@{self.alias}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +41,12 @@ class Run:
     id: str
     experiment_id: str
     artifacts: str  # a folder, or the address of a remote store
+    checkpoint: Path | None = None  # where its training keeps its state
+    steps_logged: Mapping[str, int] = field(default_factory=dict)  # the last of each metric, before it was gone on with
+
+    @property
+    def was_interrupted(self) -> bool:
+        return bool(self.checkpoint and self.checkpoint.exists())
 
     @property
     def url(self) -> str:
@@ -65,11 +56,16 @@ class Run:
 
     def log_params(self, params: Mapping[str, object]) -> None:
         words = {name: str(list(value) if isinstance(value, tuple) else value) for name, value in params.items()}
-        _client().log_batch(self.id, params=[Param(name, value) for name, value in words.items()])
+        client().log_batch(self.id, params=[Param(name, value) for name, value in words.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Log numbers at `step`, save those that it logged before it was interrupted."""
         now = round(time.time() * 1000)
-        _client().log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+        new = {name: value for name, value in metrics.items() if self.steps_logged.get(name, -1) < step}
+        client().log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in new.items()])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def log_epoch(self, epoch: Epoch) -> None:
         losses = {"train_loss": epoch.train_loss, "last_batch_loss": epoch.last_batch_loss}
@@ -86,10 +82,10 @@ class Run:
             schema=json.dumps({"images": f"uint8 {shape}", "labels": "int64 [-1]"}),
             profile=json.dumps({"num_rows": len(examples)}),
         )
-        _client().log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        client().log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        _client().log_figure(self.id, figure, f"figures/{name}.png")
+        client().log_figure(self.id, figure, f"figures/{name}.png")
 
     def log_model(self, mlp: MLP, sample: torch.Tensor, *, step: int) -> str:
         """Log the classifier around `mlp`, in the pt2 format, free of pickle; return the model's URI.
@@ -124,55 +120,105 @@ class Run:
             )
         return str(info.model_uri)
 
-    def register(self, model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
-        """Register a logged model. The first version becomes `champion`, every later one `challenger`."""
-        client = _client()
-        with contextlib.suppress(MlflowException):  # it is there already
-            client.create_registered_model(MODEL, description="Handwritten digits: uint8 (N, 28, 28) → probabilities")
-        number = client.create_model_version(
-            MODEL, model_uri, self.id, dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
-        ).version
-        with _exclusively():
-            alias = "challenger" if _has_alias("champion") else "champion"
-            client.set_registered_model_alias(MODEL, alias, number)
-        return ModelVersion(int(number), alias)
-
 
 @contextlib.contextmanager
-def start_run(*, params: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Run]:
-    """Open a run in the experiment `mnist`; it ends FINISHED, FAILED after an exception, or KILLED after a signal."""
+def start_run(
+    *, params: Mapping[str, object], tags: Mapping[str, str], fingerprint: str | None = None, fresh: bool = False
+) -> Iterator[Run]:
+    """Open a run in the experiment `mnist`; it ends FINISHED, FAILED after an exception, or KILLED after a signal.
+
+    A `fingerprint` names all that decides what comes out. Where a run with the same one was interrupted, by whatever,
+    that run is opened again, unless a `fresh` start is asked for; its training goes on from its checkpoint.
+    """
     experiment_id = prepare()
-    client = _client()
-    info = client.create_run(experiment_id, tags=dict(tags), run_name=tags.get("prefect.flow_run_name")).info
-    run = Run(info.run_id, experiment_id, info.artifact_uri.removeprefix("file://"))
+    process = unfinished.this_process(unfinished_folder())
+    tags = dict(tags) | {"process": process} | ({"fingerprint": fingerprint} if fingerprint else {})
+    run = _interrupted_run(fingerprint, tags, fresh) if fingerprint else None
+    if not run:
+        info = client().create_run(experiment_id, tags=tags, run_name=tags.get("prefect.flow_run_name")).info
+        checkpoint = unfinished.checkpoint(unfinished_folder(), fingerprint, info.run_id) if fingerprint else None
+        run = Run(info.run_id, experiment_id, _path(info.artifact_uri), checkpoint)
     try:
         run.log_params(params)
         yield run
     except BaseException as error:
-        client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    client.set_terminated(run.id, "FINISHED")
+    client().set_terminated(run.id, "FINISHED")
+    if run.checkpoint:
+        run.checkpoint.unlink(missing_ok=True)
+
+
+def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> Run | None:
+    """Take over the latest run with that `fingerprint` that left a checkpoint and that no living process has."""
+    folder = unfinished_folder()
+    with exclusively():
+        for run_id in unfinished.interrupted(folder, fingerprint):
+            checkpoint = unfinished.checkpoint(folder, fingerprint, run_id)
+            try:
+                run = client().get_run(run_id)
+            except MlflowException:  # of another store, or gone
+                continue
+            at_work = run.info.status == "RUNNING"
+            if at_work and unfinished.is_alive(folder, run.data.tags.get("process", "")):
+                continue
+            if fresh or run.info.status == "FINISHED" or run.info.lifecycle_stage != "active":
+                if at_work:
+                    client().set_terminated(run_id, "KILLED")
+                checkpoint.unlink(missing_ok=True)
+                continue
+            logged = {metric.key: metric.step for metric in run.data._metric_objs}
+            client().update_run(run_id, "RUNNING")
+            again = Run(run_id, run.info.experiment_id, _path(run.info.artifact_uri), checkpoint, logged)
+            again.set_tags(tags)
+            return again
+    return None
 
 
 def end_runs(status: str, **tags: str) -> None:
     """End the runs that carry `tags` with `status`, whatever they said before."""
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    for run in _client().search_runs([prepare()], wanted):
+    for run in _runs(**tags):
         if run.info.status != status:
-            _client().set_terminated(run.info.run_id, status)
+            client().set_terminated(run.info.run_id, status)
+
+
+def find_run(**tags: str) -> Run | None:
+    """Find the run that carries `tags`."""
+    for run in _runs(**tags):
+        return Run(run.info.run_id, run.info.experiment_id, _path(run.info.artifact_uri))
+    return None
+
+
+def close_runs_of(process: str) -> dict[str, str]:
+    """End, as KILLED, what a dead process left RUNNING; give the final status of each flow run that it was tracking."""
+    statuses = {}
+    for run in _runs(process=process):
+        if run.info.status == "RUNNING":
+            client().set_terminated(run.info.run_id, "KILLED")
+        statuses[run.data.tags.get("prefect.flow_run_id", "")] = (
+            "FINISHED" if run.info.status == "FINISHED" else "KILLED"
+        )
+    return statuses
+
+
+def load_model(uri: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Load a registered model: it maps uint8 images (N, H, W) to probabilities (N, classes). Pickle is refused."""
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    model = mlflow.pyfunc.load_model(uri)
+    return lambda images: torch.from_numpy(model.predict(images.numpy()))
 
 
 def prepare() -> str:
     """Create the database and the experiment where they are missing, and make MLflow use them; return its id."""
     mlflow.set_tracking_uri(tracking_uri())
-    with _exclusively():  # two processes that create the schema at once would break the database
-        experiment = _client().get_experiment_by_name(EXPERIMENT)
+    with exclusively():  # two processes that create the schema at once would break the database
+        experiment = client().get_experiment_by_name(EXPERIMENT)
         if experiment:
             experiment_id = str(experiment.experiment_id)
         else:  # without a location, the artifacts of a local database would go to the working directory
             database = _database()
             location = str(database.parent / "mlartifacts") if database else None
-            experiment_id = str(_client().create_experiment(EXPERIMENT, artifact_location=location))
+            experiment_id = str(client().create_experiment(EXPERIMENT, artifact_location=location))
     mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
     return experiment_id
 
@@ -182,8 +228,19 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
 
 
-def _client() -> MlflowClient:
+def client() -> MlflowClient:
     return MlflowClient(tracking_uri())
+
+
+def exclusively() -> contextlib.AbstractContextManager[object]:
+    """Keep the other processes of this machine out; who is in may enter again."""
+    database = _database() or ROOT / "mlflow"
+    return FileLock(f"{database}.lock", is_singleton=True)
+
+
+def unfinished_folder() -> Path:
+    """Give the folder, beside the database, of what has not come to its end."""
+    return (_database() or ROOT / "mlflow").parent / "unfinished"
 
 
 def _database() -> Path | None:
@@ -193,14 +250,13 @@ def _database() -> Path | None:
     return Path(make_url(tracking_uri()).database or "").resolve()
 
 
-def _exclusively() -> contextlib.AbstractContextManager[object]:
-    """Keep other processes of this machine away from a local database; a server sees to that itself."""
-    database = _database()
-    return FileLock(f"{database}.lock") if database else contextlib.nullcontext()
+def _path(uri: str) -> str:
+    return uri.removeprefix("file://")
 
 
-def _has_alias(alias: str) -> bool:
-    return alias in _client().get_registered_model(MODEL).aliases
+def _runs(**tags: str) -> list[mlflow.entities.Run]:
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    return list(client().search_runs([prepare()], wanted))
 
 
 if __name__ == "__main__":  # for `make ui`: the database stands, created under the lock, before a server opens it

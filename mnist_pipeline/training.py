@@ -3,17 +3,32 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice, pairwise, repeat
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from mnist_pipeline import checkpoints
 from mnist_pipeline.config import Optimizer, TrainConfig
 from mnist_pipeline.model import MLP
 
-Step = Callable[[torch.Tensor, torch.Tensor, list[float]], torch.Tensor]  # images, labels, rates → losses
+
+class Step(Protocol):
+    """Takes a step on each of `stride` batches. Its state, without the weights, can be kept and restored."""
+
+    stride: int
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
+        """Learn from the batches, with a learning rate for each, and give their losses."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
 
 # `fused` updates all parameters in one kernel, where torch has one.
 OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
@@ -36,11 +51,16 @@ class Epoch:
     last_batch_loss: float  # what the tutorial prints
 
 
-def fit(mlp: MLP, images: torch.Tensor, labels: torch.Tensor, config: TrainConfig) -> Iterator[Epoch]:
+def fit(
+    mlp: MLP, images: torch.Tensor, labels: torch.Tensor, config: TrainConfig, *, checkpoint: Path | None = None
+) -> Iterator[Epoch]:
     """Train `mlp` in place on float32 `images` (N, …) and int64 `labels` (N,), yielding each epoch as it ends.
 
     Cross-entropy over shuffled batches, the last short one dropped. The random numbers are torch's global ones: the
     same seed before, the same weights after, bit for bit on the CPU. `mlp` is left on the CPU.
+
+    Where a `checkpoint` is named, it is written before each epoch is yielded, and a training that finds one goes on
+    from it: the epochs that it had behind it are yielded again first, and the weights end as if it had never stopped.
 
     Raises `ValueError` where there are fewer images than a batch takes or no such device, and `FloatingPointError` at
     the end of an epoch whose loss is not finite.
@@ -51,43 +71,79 @@ def fit(mlp: MLP, images: torch.Tensor, labels: torch.Tensor, config: TrainConfi
     images, labels = images.flatten(1).to(device), labels.to(device)  # all of it, once
     mlp.to(device)
     batches = len(images) // config.batch_size
-    rates = learning_rates(config, batches)
-    step, stride = make_step(mlp, config, batches)  # a step takes `stride` batches
-    for number in range(1, config.epochs + 1):
+    step = make_step(mlp, config, batches)
+    epochs = _restore(checkpoint, mlp, step) if checkpoint else []
+    yield from epochs
+    rates = islice(learning_rates(config, batches), len(epochs) * batches, None)
+    for number in range(len(epochs) + 1, config.epochs + 1):
         with threads(config.threads or choose_threads(mlp, config)):
             mlp.train()
             losses = []
             shuffled = torch.randperm(len(images), device=device)[: batches * config.batch_size]
-            for rows in shuffled.split(stride * config.batch_size):
+            for rows in shuffled.split(step.stride * config.batch_size):
                 losses.append(
-                    step(images.index_select(0, rows), labels.index_select(0, rows), [*islice(rates, stride)])
+                    step(images.index_select(0, rows), labels.index_select(0, rows), [*islice(rates, step.stride)])
                 )
         loss = torch.cat(losses)
         epoch = Epoch(number, loss.mean().item(), loss[-1].item())
         if not math.isfinite(epoch.train_loss):
             raise FloatingPointError(f"the loss became {epoch.train_loss} in epoch {number}: lower --lr ({config.lr})")
+        epochs.append(epoch)
+        if checkpoint:
+            _save(checkpoint, mlp, step, epochs)
         yield epoch
     mlp.cpu()
 
 
-def make_step(mlp: MLP, config: TrainConfig, batches: int) -> tuple[Step, int]:
-    """Make the function that takes a step, and say how many batches it takes at once."""
+def make_step(mlp: MLP, config: TrainConfig, batches: int) -> Step:
+    """Make what takes the steps: an epoch has `batches` of them."""
     if config.compile:
-        from mnist_pipeline.compiled import compiled_step
+        from mnist_pipeline.compiled import CompiledStep
 
-        return compiled_step(mlp, config, batches)
+        return CompiledStep(mlp, config, batches)
+    return EagerStep(mlp, config)
 
-    optimizer = OPTIMIZERS[config.optimizer](mlp.parameters(), lr=config.lr)
 
-    def step(images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
-        (optimizer.param_groups[0]["lr"],) = rates
-        loss = cross_entropy(mlp(images), labels)
-        optimizer.zero_grad()
+class EagerStep:
+    """One batch a step, forward and backward and update, each an operation of its own."""
+
+    stride = 1
+
+    def __init__(self, mlp: MLP, config: TrainConfig) -> None:
+        self.mlp = mlp
+        self.optimizer = OPTIMIZERS[config.optimizer](mlp.parameters(), lr=config.lr)
+        self.state_dict = self.optimizer.state_dict
+        self.load_state_dict = self.optimizer.load_state_dict
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
+        (self.optimizer.param_groups[0]["lr"],) = rates
+        loss = cross_entropy(self.mlp(images), labels)
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        self.optimizer.step()
         return loss.detach().unsqueeze(0)
 
-    return step, 1
+
+def _save(checkpoint: Path, mlp: MLP, step: Step, epochs: list[Epoch]) -> None:
+    random = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        random["cuda"] = torch.cuda.get_rng_state()
+    state = {"mlp": mlp.state_dict(), "step": step.state_dict(), "random": random, "epochs": [*map(asdict, epochs)]}
+    checkpoints.save(checkpoint, state)
+
+
+def _restore(checkpoint: Path, mlp: MLP, step: Step) -> list[Epoch]:
+    """Put back what `_save` kept, and return the epochs that are done; with no checkpoint, keep the beginning."""
+    state = checkpoints.load(checkpoint)
+    if state is None:
+        _save(checkpoint, mlp, step, [])
+        return []
+    mlp.load_state_dict(state["mlp"])
+    step.load_state_dict(state["step"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if "cuda" in state["random"]:
+        torch.cuda.set_rng_state(state["random"]["cuda"])
+    return [Epoch(**fields) for fields in state["epochs"]]
 
 
 def learning_rates(config: TrainConfig, batches: int) -> Iterator[float]:

@@ -1,31 +1,14 @@
-"""What Prefect and MLflow are told of each other."""
+"""What a flow run shows on its page."""
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
-from prefect.runtime import flow_run
 
-from mnist_pipeline import tracking
 from mnist_pipeline.evaluation import Evaluation
-from mnist_pipeline.tracking import ModelVersion, Run
-
-FLOW_RUN_ID = "prefect.flow_run_id"
-
-
-def flow_run_tags() -> dict[str, str]:
-    """Name the Prefect flow run that is going on; there is none in a flow that was called without its decorator."""
-    if not flow_run.id:
-        return {}
-    return {FLOW_RUN_ID: flow_run.id, "prefect.flow_run_name": flow_run.name, "prefect.flow_run_url": flow_run.ui_url}
-
-
-def end_mlflow_run(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Let MLflow tell the same story as Prefect, where a run was ended in between the two: a hook of the flow's."""
-    tracking.end_runs("KILLED" if state.is_crashed() else "FAILED", **{FLOW_RUN_ID: str(flow_run.id)})
+from mnist_pipeline.registry import Entry, ModelVersion
+from mnist_pipeline.tracking import Run
 
 
 def report_results(test: Evaluation, exam: Evaluation, model: ModelVersion, run: Run) -> None:
-    """Put the results on the flow run's page, as an artifact."""
+    """Show what the training reached, and where it is recorded."""
     rows = "\n".join(
         f"| {digit} | {p:.2%} | {r:.2%} | {f1:.2%} |"
         for digit, (p, r, f1) in enumerate(zip(test.precision, test.recall, test.f1, strict=True))
@@ -44,5 +27,24 @@ Model `{model.uri}`, now `{model.alias}`. [The run in MLflow]({run.url})
 | digit (test) | precision | recall | F1 |
 | --- | --- | --- | --- |
 {rows}
+""",
+    )
+
+
+def report_decision(entry: Entry, run: Run) -> None:
+    """Show what the gate decided, and why."""
+    checks = "\n".join(f"| {'✓' if check.passed else '✗'} | {check.name} | {check.finding} |" for check in entry.checks)
+    create_markdown_artifact(
+        key="promotion-decision",
+        description="Whether the new version took the champion's place, and why",
+        markdown=f"""\
+Version {entry.version} was **{entry.action}**: {"; ".join(entry.reasons)}.
+
+The champion is version {entry.champion or "none"}; before, it was {entry.champion_before or "none"}. Both were scored \
+on the exam `{entry.exam_sha256[:12]}`. [The run in MLflow]({run.url})
+
+| | check | finding |
+| --- | --- | --- |
+{checks}
 """,
     )

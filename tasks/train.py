@@ -19,7 +19,8 @@ def train(examples: Examples, config: TrainConfig, run: Run) -> tuple[MLP, list[
     """Train the network that `config` describes, and log each epoch as it ends."""
     mlp = MLP.from_config(config, inputs=examples.images[0].numel(), outputs=CLASSES)
     epochs = []
-    for epoch in _shown(fit(mlp, examples.images, examples.labels, config), config.epochs):
+    training = fit(mlp, examples.images, examples.labels, config, checkpoint=run.checkpoint)
+    for epoch in _shown(training, config.epochs):
         run.log_epoch(epoch)
         epochs.append(epoch)
     return mlp, epochs

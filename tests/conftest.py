@@ -2,9 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 # Before anything imports Prefect or MLflow: the tests touch no database of the user's, and no server.
 HOME = tempfile.TemporaryDirectory(prefix="mnist-pipeline-tests-")
@@ -17,9 +19,18 @@ os.environ.pop("PREFECT_API_URL", None)
 
 from flows.prefect_api import ensure_prefect_api  # noqa: E402
 from flows.train_flow import Trained, train_flow  # noqa: E402
-from mnist_pipeline import data  # noqa: E402
+from mnist_pipeline import data, tracking  # noqa: E402
 from mnist_pipeline.config import DataSource, TrainConfig  # noqa: E402
 from mnist_pipeline.data import Splits  # noqa: E402
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.prepare()
+    yield MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.undo()
+    tracking.prepare()  # MLflow's own idea of the store is global
 
 
 @pytest.fixture(scope="session")

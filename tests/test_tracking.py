@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from mnist_pipeline.config import ROOT
 from mnist_pipeline.data import Splits, denormalize
 from mnist_pipeline.evaluation import predict
 from mnist_pipeline.model import MLP
+from mnist_pipeline.registry import Registry
 
 ELSEWHERE = """
 import sys
@@ -25,14 +25,6 @@ import mlflow, numpy
 model = mlflow.pyfunc.load_model(sys.argv[1])
 numpy.save("probabilities.npy", model.predict(numpy.load("pixels.npy")))
 """
-
-
-@pytest.fixture
-def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    yield MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.undo()
-    tracking.prepare()  # MLflow's own idea of the store is global
 
 
 def test_a_registered_model_gives_the_same_probabilities_in_a_clean_process(
@@ -76,8 +68,8 @@ def test_the_first_version_is_the_champion_and_every_later_one_the_challenger(
     for number in (1, 2, 3):
         with tracking.start_run(params={}, tags={}) as run:
             uri = run.log_model(MLP(784, [], 10), splits.test.images[:2], step=1)
-            version = run.register(uri, description="", tags={})
-        assert (version.number, version.alias) == (number, "champion" if number == 1 else "challenger")
+            model = Registry().promote_first(Registry().register(run, uri, description="", tags={}))
+        assert (model.number, model.alias) == (number, "champion" if number == 1 else "challenger")
     assert empty_store.get_registered_model("mnist-mlp").aliases == {"champion": 1, "challenger": 3}
 
 

@@ -83,18 +83,13 @@ def test_the_number_of_threads_within_an_epoch_is_what_was_asked_for_and_then_as
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, within = torch.get_num_threads(), []
-    make_step = training.make_step
+    step = training.EagerStep.__call__
 
-    def spy(*args: Any) -> tuple[training.Step, int]:
-        step, stride = make_step(*args)
+    def counting(self: training.EagerStep, *batch: Any) -> torch.Tensor:
+        within.append(torch.get_num_threads())
+        return step(self, *batch)
 
-        def counting(*batch: Any) -> torch.Tensor:
-            within.append(torch.get_num_threads())
-            return step(*batch)
-
-        return counting, stride
-
-    monkeypatch.setattr(training, "make_step", spy)
+    monkeypatch.setattr(training.EagerStep, "__call__", counting)
     train_on_xor(epochs=1, threads=3)
     assert (within, torch.get_num_threads()) == ([3], before)
 

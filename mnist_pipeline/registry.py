@@ -1,0 +1,252 @@
+"""The registered model: its versions, which of them is the champion, and the ledger that says why.
+
+The ledger is kept where the versions are: each entry is a tag of the version that it is about.
+"""
+
+import getpass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, Literal
+
+from mnist_pipeline.promotion import Check, Decision
+from mnist_pipeline.tracking import Run, client, exclusively
+
+Alias = Literal["champion", "previous_champion", "challenger"]
+Action = Literal["promoted", "kept", "rolled back", "promoted by hand"]
+
+LEDGER = "ledger/"  # and the time, in UTC: the name of an entry's tag
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model: its number, and the alias that it was given."""
+
+    name: str
+    number: int
+    alias: Alias
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def alias_uri(self) -> str:
+        return f"models:/{self.name}@{self.alias}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What was decided about a version, and who was champion before and after."""
+
+    version: int
+    action: Action
+    champion_before: int | None
+    champion: int | None
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    exam_sha256: str = ""
+    by: str = field(default_factory=getpass.getuser)
+    time: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+    @property
+    def promoted(self) -> bool:
+        return self.champion == self.version
+
+    @classmethod
+    def from_json(cls, words: str) -> "Entry":
+        fields = json.loads(words)
+        checks = tuple(Check(**check) for check in fields.get("checks", ()))
+        return cls(**fields | {"reasons": tuple(fields["reasons"]), "checks": checks})
+
+    @property
+    def alias(self) -> Alias:
+        return "champion" if self.promoted else "challenger"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of one registered model."""
+
+    name: str = "mnist-mlp"
+
+    @property
+    def champion(self) -> int | None:
+        return self.version("champion")
+
+    def version(self, alias: Alias) -> int | None:
+        """Give the number of the version that bears `alias`."""
+        number = self._aliases().get(alias)
+        return int(number) if number else None
+
+    def uri(self, version: int) -> str:
+        return f"models:/{self.name}/{version}"
+
+    def register(self, run: Run, model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
+        """Register a model that `run` logged, once; as `challenger`, unless it is champion already."""
+        number = self._version_of(run)
+        if number is None:
+            with exclusively():
+                if not self._models():
+                    client().create_registered_model(self.name, description="uint8 (N, 28, 28) → probabilities (N, 10)")
+            model_id = model_uri.removeprefix("models:/")
+            version = client().create_model_version(
+                self.name, model_uri, run.id, dict(tags), description=description, model_id=model_id
+            )
+            number = int(version.version)
+        if number == self.champion:
+            return ModelVersion(self.name, number, "champion")
+        self._set_alias("challenger", number)
+        return ModelVersion(self.name, number, "challenger")
+
+    def promote_first(self, model: ModelVersion) -> ModelVersion:
+        """Make `model` the champion where there is none yet: somebody has to be measured against."""
+        with exclusively():
+            if self.champion not in (None, model.number) or _entries(self._get(model.number)):
+                return model
+            reasons = ("the first version: there was no champion to compare it with",)
+            self._promote(
+                Entry(
+                    version=model.number,
+                    action="promoted",
+                    champion_before=None,
+                    champion=model.number,
+                    reasons=reasons,
+                )
+            )
+        return ModelVersion(self.name, model.number, "champion")
+
+    def settle(self, version: int, judge: Callable[[int | None], Decision], *, exam_sha256: str) -> Entry:
+        """Let `judge` compare `version` with the champion, which nobody else can move meanwhile, and act on it.
+
+        A version that was settled before keeps that decision; where the process was killed halfway, the rest is done.
+        """
+        with exclusively():
+            for entry in _entries(self._get(version)):
+                if entry.action in ("promoted", "kept"):
+                    return entry
+            before = self.version("previous_champion" if self.champion == version else "champion")
+            decision = judge(before)
+            entry = Entry(
+                version=version,
+                action="promoted" if decision.promoted else "kept",
+                champion_before=before,
+                champion=version if decision.promoted else before,
+                reasons=decision.reasons,
+                checks=decision.checks,
+                numbers=decision.numbers,
+                exam_sha256=exam_sha256,
+            )
+            if decision.promoted:
+                self._promote(entry)
+            else:
+                self._record(entry)
+            return entry
+
+    def promote_by_hand(self, version: int, *, reason: str) -> Entry:
+        """Make `version` the champion whatever the gate said of it."""
+        with exclusively():
+            versions = sorted(each.version for each in self._versions())
+            if version not in versions:
+                known = ", ".join(map(str, versions)) or "none"
+                raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
+            before = self.champion
+            if version == before:
+                raise ValueError(f"version {version} of {self.name} is the champion already")
+            entry = Entry(
+                version=version,
+                action="promoted by hand",
+                champion_before=before,
+                champion=version,
+                reasons=(reason,),
+            )
+            self._promote(entry)
+            return entry
+
+    def roll_back(self, *, reason: str) -> Entry:
+        """Give the champion's place back to the one before; asked again, to the one before that."""
+        with exclusively():
+            bad, previous = self.champion, self.version("previous_champion")
+            if previous is None or previous == bad:
+                raise ValueError(f"{self.name} has no previous champion to go back to")
+            promotions = [entry for entry in self.history() if entry.promoted and entry.version == previous]
+            before_that = promotions[-1].champion_before if promotions else None
+            entry = Entry(
+                version=bad or previous,
+                action="rolled back",
+                champion_before=bad,
+                champion=previous,
+                reasons=(reason,),
+            )
+            self._set_alias("champion", previous)
+            self._set_alias("previous_champion", before_that)
+            self._record(entry)
+            return entry
+
+    def history(self) -> list[Entry]:
+        """Give the ledger, the oldest entry first."""
+        return sorted(chain.from_iterable(map(_entries, self._versions())), key=lambda entry: entry.time)
+
+    def champion_fingerprint(self) -> str | None:
+        """Give the fingerprint of the run that made the champion."""
+        champion = self.champion
+        if champion is None or not (run_id := self._get(champion).run_id):
+            return None
+        return client().get_run(run_id).data.tags.get("fingerprint")
+
+    def _promote(self, entry: Entry) -> None:
+        """Move the aliases, then write the ledger; wherever this is cut off, there is a champion."""
+        if entry.champion_before != entry.version:
+            self._set_alias("previous_champion", entry.champion_before)
+        self._set_alias("champion", entry.version)
+        self._record(entry)
+        if self.version("challenger") == entry.version:
+            self._set_alias("challenger", None)
+
+    def _record(self, entry: Entry) -> None:
+        """Write an entry to the ledger, and its gist to the version's description and to its run."""
+        version = self._get(entry.version)
+        words = (
+            f"**{entry.action.capitalize()}** at {entry.time[:16].replace('T', ' ')} UTC: {'; '.join(entry.reasons)}."
+        )
+        description = f"{version.description}\n\n{words}" if version.description else words
+        client().update_model_version(self.name, version.version, description)
+        if version.run_id:
+            client().set_tag(version.run_id, "decision", entry.action)
+            client().log_metric(version.run_id, "promoted", float(entry.promoted))
+        for name, value in {
+            "decision": entry.action,
+            "decision_reasons": "; ".join(entry.reasons),
+            LEDGER + entry.time: json.dumps(asdict(entry)),  # the last, as it says that all is done
+        }.items():
+            client().set_model_version_tag(self.name, version.version, name, value)
+
+    def _aliases(self) -> Mapping[str, str]:
+        models = self._models()
+        return models[0].aliases if models else {}
+
+    def _models(self) -> list[Any]:
+        return list(client().search_registered_models(f"name = '{self.name}'"))
+
+    def _versions(self) -> list[Any]:
+        return list(client().search_model_versions(f"name = '{self.name}'"))
+
+    def _get(self, version: int) -> Any:
+        return client().get_model_version(self.name, str(version))
+
+    def _version_of(self, run: Run) -> int | None:
+        versions = client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
+        return int(versions[0].version) if versions else None
+
+    def _set_alias(self, alias: Alias, version: int | None) -> None:
+        if version is None:
+            client().delete_registered_model_alias(self.name, alias)
+        else:
+            client().set_registered_model_alias(self.name, alias, str(version))
+
+
+def _entries(version: Any) -> list[Entry]:
+    return [Entry.from_json(words) for name, words in version.tags.items() if name.startswith(LEDGER)]

@@ -1,0 +1,50 @@
+"""Load a registered model as a stranger would: in a fresh process that knows nothing of this project.
+
+Run as a program (`python -I reload_check.py MODEL_URI FOLDER`) it is that process.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+NOT_NEEDED = ("mnist_pipeline", "tasks", "flows", "prefect", "torchvision", "sklearn")
+
+
+def probabilities_elsewhere(model_uri: str, tracking_uri: str, images: np.ndarray) -> np.ndarray:
+    """Give the probabilities (N, classes) of uint8 `images` (N, H, W), as the model gives them far from here.
+
+    Raises `ValueError` with the last line of what that process said where it could not.
+    """
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/images.npy", images)
+        program = subprocess.run(
+            [sys.executable, "-I", __file__, model_uri, folder],
+            cwd=folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
+        if program.returncode:
+            *_, last_line = ["no word", *program.stderr.strip().splitlines()]
+            raise ValueError(f"{model_uri} cannot be loaded elsewhere: {last_line}")
+        return np.load(f"{folder}/probabilities.npy")  # type: ignore[no-any-return]
+
+
+def _predict(model_uri: str, folder: Path) -> None:
+    gc.disable()  # the imports make objects that live as long as the process
+    sys.modules |= dict.fromkeys(NOT_NEEDED)  # type: ignore[arg-type]  # to import one of them raises ImportError
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(model_uri)
+    np.save(folder / "probabilities.npy", model.predict(np.load(folder / "images.npy")))
+    os._exit(0)  # without taking everything apart first
+
+
+if __name__ == "__main__":
+    _predict(sys.argv[1], Path(sys.argv[2]))

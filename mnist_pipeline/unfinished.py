@@ -1,0 +1,93 @@
+"""What has not come to its end: a lock for each process that is at work, a checkpoint for each training.
+
+Both stand in one folder beside the database. The system lets go of a lock when its process dies, whatever killed it: a
+lock that can be taken shows a process that had no time to tidy up.
+"""
+
+import atexit
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+KEPT_FOR = 7 * 24 * 3600  # seconds that an interrupted training can still be gone on with
+
+
+@cache
+def this_process(folder: Path) -> str:
+    """Name this process, and hold its lock until it ends."""
+    name = f"process-{os.getpid()}-{uuid4().hex[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{name}.lock")
+    lock.acquire()
+    atexit.register(_withdraw, lock)
+    return name
+
+
+def is_alive(folder: Path, process: str) -> bool:
+    """Say whether the process of that name is still at work."""
+    path = folder / f"{process}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def dead_processes(folder: Path) -> Iterator[str]:
+    """Name the processes that were killed, each to one asker only, and forget each once it has been dealt with."""
+    for path in sorted(folder.glob("process-*.lock")):
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        try:
+            yield path.stem
+            path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+@contextlib.contextmanager
+def alone(folder: Path, at: str) -> Iterator[bool]:
+    """Say whether this process is the only one of this machine that is `at` it, and keep the others out meanwhile."""
+    path = folder / f"{at}.lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink()  # while it is held: who waits for it looks again
+        lock.release()
+
+
+def checkpoint(folder: Path, fingerprint: str, run_id: str) -> Path:
+    """Say where the training of the MLflow run `run_id` keeps its checkpoint."""
+    return folder / f"{fingerprint[:16]}-{run_id}.checkpoint"
+
+
+def interrupted(folder: Path, fingerprint: str) -> list[str]:
+    """Name the MLflow runs with that fingerprint that left a checkpoint, the latest first; drop those too old."""
+    for path in folder.glob("*.checkpoint"):
+        if path.stat().st_mtime < time.time() - KEPT_FOR:
+            path.unlink(missing_ok=True)
+    paths = sorted(folder.glob(f"{fingerprint[:16]}-*.checkpoint"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.stem.partition("-")[2] for path in paths]
+
+
+def _withdraw(lock: FileLock) -> None:
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()

@@ -1,0 +1,99 @@
+"""The MLflow run that goes with a flow run, and that tells the same story whatever ends either."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.flows import Flow
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as this_flow_run
+from prefect.states import Completed, Crashed
+
+from mnist_pipeline import tracking, unfinished
+from mnist_pipeline.config import DataSource, TrainConfig
+from mnist_pipeline.data import Splits
+from mnist_pipeline.provenance import fingerprint, provenance
+from mnist_pipeline.tracking import Run
+from tasks.notify import notify
+
+FLOW_RUN_ID = "prefect.flow_run_id"
+UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+@contextlib.contextmanager
+def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh: bool) -> Iterator[Run]:
+    """Open the MLflow run that records a training; go on with one that was interrupted, unless it is to be `fresh`."""
+    sets = {"training": splits.train, "test": splits.test, "exam": splits.exam}
+    params = asdict(config) | {
+        "dataset": source.dataset,
+        "data_sha256": splits.source_sha256,
+        "exam_sha256": splits.exam.sha256,
+        "train_size": len(splits.train),
+        "test_size": len(splits.test),
+        "exam_size": len(splits.exam),
+    }
+    tags = provenance() | _flow_run_tags()
+    with tracking.start_run(params=params, tags=tags, fingerprint=fingerprint(config, splits), fresh=fresh) as run:
+        if run.was_interrupted:
+            _say(f"Going on with the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
+        for context, examples in sets.items():
+            run.log_dataset(examples, name=f"{source.dataset}-{context}", context=context, source=source.data_dir)
+        yield run
+
+
+def end_mlflow_run(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
+    """Let MLflow tell the same story as Prefect, where a run was ended in between the two: a hook of the flow's."""
+    tracking.end_runs("FAILED" if state.is_failed() else "KILLED", **{FLOW_RUN_ID: str(flow_run.id)})
+
+
+def sign_on() -> None:
+    """Name this process in the flow run, and close the runs of processes that were killed before they could."""
+    folder = tracking.unfinished_folder()
+    process = unfinished.this_process(folder)
+    if this_flow_run.id and process not in this_flow_run.tags:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(this_flow_run.id), tags=[*this_flow_run.tags, process])
+    for dead in unfinished.dead_processes(folder):
+        _close_runs_of(dead)
+
+
+def _close_runs_of(process: str) -> None:
+    statuses = tracking.close_runs_of(process)
+    killed = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[process]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+    )
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=killed):
+            finished = statuses.get(str(flow_run.id)) == "FINISHED"
+            words = "Its process was killed" + (", with all of its work done" if finished else "")
+            state: State[object] = (Completed if finished else Crashed)(message=words)
+            client.set_flow_run_state(flow_run.id, state, force=True)
+            _say(f"{flow_run.name}: {words}. Its runs are closed")
+            if not finished:
+                notify("killed", flow_run, words)
+
+
+def _flow_run_tags() -> dict[str, str]:
+    """Name the Prefect flow run that is going on; there is none in a flow that was called without its decorator."""
+    if not this_flow_run.id:
+        return {}
+    return {
+        FLOW_RUN_ID: this_flow_run.id,
+        "prefect.flow_run_name": this_flow_run.name,
+        "prefect.flow_run_url": this_flow_run.ui_url,
+    }
+
+
+def _say(words: str) -> None:
+    if this_flow_run.id:
+        get_run_logger().warning(words)

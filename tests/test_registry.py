@@ -1,0 +1,144 @@
+"""Who is champion, and what the ledger says of it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mnist_pipeline.promotion import Check, Decision
+from mnist_pipeline.registry import Registry
+
+YES = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
+NO = Decision((Check("floor", False, "too bad"),), {"accuracy": 0.1})
+
+
+@pytest.fixture
+def registry(empty_store: MlflowClient) -> Registry:
+    return Registry("digits")
+
+
+@pytest.fixture
+def new_version(empty_store: MlflowClient, registry: Registry, tmp_path: Path) -> Callable[[], int]:
+    empty_store.create_registered_model(registry.name)
+    return lambda: int(empty_store.create_model_version(registry.name, str(tmp_path)).version)
+
+
+def settle(registry: Registry, version: int, decision: Decision) -> None:
+    registry.settle(version, lambda champion: decision, exam_sha256="e")
+
+
+def test_promotion_moves_both_aliases(registry: Registry, new_version: Callable[[], int]) -> None:
+    for version in (new_version(), new_version(), new_version()):
+        settle(registry, version, YES)
+    assert (registry.champion, registry.version("previous_champion")) == (3, 2)
+
+
+def test_a_version_that_is_kept_back_changes_nothing_but_the_ledger(
+    registry: Registry, new_version: Callable[[], int]
+) -> None:
+    settle(registry, new_version(), YES)
+    settle(registry, new_version(), NO)
+    assert registry.champion == 1
+    first, second = registry.history()
+    assert (first.action, first.champion_before, first.champion) == ("promoted", None, 1)
+    assert (second.action, second.champion_before, second.champion) == ("kept", 1, 1)
+    assert second.reasons == ("too bad",)
+    assert second.checks == NO.checks
+    assert second.numbers == {"accuracy": 0.1}
+
+
+def test_a_decision_is_told_by_the_versions_tags_and_description(
+    registry: Registry, new_version: Callable[[], int], empty_store: MlflowClient
+) -> None:
+    settle(registry, new_version(), NO)
+    version = empty_store.get_model_version(registry.name, "1")
+    assert version.tags["decision"] == "kept"
+    assert version.tags["decision_reasons"] == "too bad"
+    assert "**Kept** at 20" in str(version.description)
+    assert "too bad" in str(version.description)
+
+
+def test_a_version_is_settled_once(registry: Registry, new_version: Callable[[], int]) -> None:
+    version = new_version()
+    settle(registry, version, NO)
+    settle(registry, version, YES)
+    assert registry.champion is None
+    assert len(registry.history()) == 1
+
+
+def test_a_promotion_that_was_cut_off_is_finished_when_it_is_asked_for_again(
+    registry: Registry, new_version: Callable[[], int], empty_store: MlflowClient
+) -> None:
+    settle(registry, new_version(), YES)
+    version = new_version()
+    empty_store.set_registered_model_alias(registry.name, "previous_champion", "1")
+    empty_store.set_registered_model_alias(registry.name, "champion", "2")  # and here the power went
+    seen = []
+    registry.settle(version, lambda champion: seen.append(champion) or YES, exam_sha256="e")  # type: ignore[func-returns-value]
+    assert seen == [1]
+    assert (registry.champion, registry.version("previous_champion")) == (2, 1)
+    assert [entry.version for entry in registry.history()] == [1, 2]
+
+
+def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, new_version: Callable[[], int]) -> None:
+    for version in (new_version(), new_version(), new_version()):
+        settle(registry, version, YES)
+    entry = registry.roll_back(reason="it fails on sevens")
+    assert (entry.version, entry.action, entry.champion) == (3, "rolled back", 2)
+    assert (registry.champion, registry.version("previous_champion")) == (2, 1)
+    registry.roll_back(reason="this one too")
+    assert (registry.champion, registry.version("previous_champion")) == (1, None)
+    with pytest.raises(ValueError, match="digits has no previous champion to go back to"):
+        registry.roll_back(reason="and now?")
+    assert [entry.action for entry in registry.history()] == ["promoted"] * 3 + ["rolled back"] * 2
+
+
+def test_a_promotion_by_hand_says_so(registry: Registry, new_version: Callable[[], int]) -> None:
+    settle(registry, new_version(), YES)
+    settle(registry, new_version(), NO)
+    entry = registry.promote_by_hand(2, reason="I know better")
+    assert (entry.action, entry.reasons, registry.champion) == ("promoted by hand", ("I know better",), 2)
+    assert registry.history()[-1] == entry
+    with pytest.raises(ValueError, match="version 2 of digits is the champion already"):
+        registry.promote_by_hand(2, reason="again")
+    with pytest.raises(ValueError, match="digits has no version 7: its versions are 1, 2"):
+        registry.promote_by_hand(7, reason="none")
+
+
+PROMOTE_RIVALS = """
+import sys
+from mnist_pipeline.promotion import Check, Decision
+from mnist_pipeline.registry import Registry
+
+registry, versions = Registry("digits"), map(int, sys.argv[1:])
+for version in versions:  # the higher its number, the better it is
+    def judge(champion):
+        better = champion is None or version > champion
+        return Decision((Check("better", better, f"against {champion}"),), {})
+    registry.settle(version, judge, exam_sha256="e")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_promote_at_once_never_decide_on_a_stale_champion(
+    registry: Registry, new_version: Callable[[], int]
+) -> None:
+    versions = [str(new_version()) for _ in range(100)]
+    rivals = [
+        subprocess.Popen([sys.executable, "-c", PROMOTE_RIVALS, *versions[start::2]], stderr=subprocess.PIPE)
+        for start in (0, 1)
+    ]
+    for rival in rivals:
+        _, errors = rival.communicate()
+        assert rival.returncode == 0, errors.decode()
+
+    history = registry.history()
+    assert len(history) == 100
+    champion = None
+    for entry in history:
+        assert entry.champion_before == champion  # what it was compared with was the champion
+        champion = entry.champion
+    assert champion == registry.champion == 100

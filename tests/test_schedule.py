@@ -1,0 +1,79 @@
+"""The flow that comes back by itself."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mnist_pipeline.config import ROOT, DataSource
+
+COMMAND = [sys.executable, str(ROOT / "flows" / "retrain_flow.py")]
+
+
+@pytest.fixture
+def schedule(source: DataSource, tmp_path: Path) -> Iterator[str]:
+    """A retraining every five seconds, with homes and a Prefect server of its own; gives the URL of its API."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        ui = f"http://127.0.0.1:{free.getsockname()[1]}"
+    own = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_UI_URL": ui,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | own
+    options = ["--recipe", "fast", "--epochs", "1", "--floor", "0.9", "--data-dir", str(source.data_dir)]
+    process = subprocess.Popen(
+        [*COMMAND, "--cron", "* * * * * */5", *options], cwd=tmp_path, env=environment, start_new_session=True
+    )
+    yield f"{ui}/api"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+def flow_runs(api: str) -> list[dict[str, str]]:
+    try:
+        answer = httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}, timeout=10).json()
+    except httpx.TransportError:  # it has not booted yet
+        return []
+    return list(answer)
+
+
+@pytest.mark.slow
+def test_it_retrains_on_time_and_runs_never_pile_up(schedule: str) -> None:
+    deadline = time.monotonic() + 100
+    states: dict[str, list[dict[str, str]]] = {}
+    while not {"Promoted", "Cancelled"} <= states.keys() and time.monotonic() < deadline:
+        time.sleep(0.5)
+        states = {}
+        for run in flow_runs(schedule):
+            states.setdefault(run["state_name"], []).append(run)
+    (promoted,) = states["Promoted"]  # there was no champion
+    assert promoted["deployment_id"]
+    assert promoted["start_time"] >= promoted["expected_start_time"]
+    for cancelled in states["Cancelled"]:  # those that came while it was at work
+        assert cancelled["end_time"] <= promoted["end_time"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--cron", "often"], '--cron: Invalid cron string: "often"'),
+        (["--cron", "0 3 * * *", "--timezone", "Mars/Olympus"], "--timezone: Invalid timezone"),
+        (["--notify-url", "ftp://example.org"], "--notify-url must be a URL that begins with http://"),
+        (["--floor", "97"], "--floor must be between 0 and 1, not 97.0"),
+        (["promote", "1"], "promote"),
+    ],
+)
+def test_a_bad_value_ends_in_one_line(options: list[str], complaint: str, tmp_path: Path) -> None:
+    result = subprocess.run([*COMMAND, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    (line,) = result.stderr.splitlines()
+    assert complaint in line
+    assert result.returncode != 0
+    assert not list(tmp_path.iterdir())
