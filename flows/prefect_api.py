@@ -101,15 +101,24 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
 
     gc.disable()  # the imports make objects that live as long as the process
     import uvicorn
+    from filelock import FileLock
     from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
 
     app = create_app(ephemeral=not schedules, final=True)
     gc.freeze()
     gc.enable()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=2))
-    # A client's first question, whose first answer takes a quarter of a second
-    version = f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version"
-    threading.Thread(target=urllib.request.urlopen, args=(version,), daemon=True).start()
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    booting = FileLock(home / "booting.lock", thread_local=False)  # of two that create the database at once, one dies
+    booting.acquire()
+
+    def ask_first() -> None:  # a client's first question, whose first answer takes a quarter of a second
+        urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version")
+        booting.release()
+
+    threading.Thread(target=ask_first, daemon=True).start()
     server.run(sockets=[listener])
     os._exit(0)  # spare the command the second that the interpreter would take to tidy up
 
