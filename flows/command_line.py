@@ -5,12 +5,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 from flows.process import exiting_at_once, importing, naming_this_process
-from mnist_pipeline.config import RECIPES, ROOT, DataSource, Gate, RecipeName, TrainConfig
+from mnist_pipeline.config import RECIPES, ROOT, DataSource, Gate, Pruner, RecipeName, Space, TrainConfig, space_from
 
 if TYPE_CHECKING:
     from flows.train_flow import Trained
@@ -74,6 +75,56 @@ def retrain(
         print(_summary(retrained.trained))
 
 
+def sweep(
+    *,
+    space: Annotated[Space, Flat] = Space(),
+    space_file: Annotated[
+        Path | None, Parameter(name="--space", help="TOML file with these choices and ranges, in place of the options.")
+    ] = None,
+    source: Annotated[DataSource, Flat] = DataSource(),
+    gate: Annotated[Gate, Flat] = Gate(),
+    trials: Annotated[int, Parameter(help="Configs to try, in all.")] = 20,
+    epochs: Annotated[int, Parameter(help="Epochs of each, and of the best one's training.")] = 10,
+    seed: Annotated[int, Parameter(help="Of the search and of each training.")] = 0,
+    pruner: Annotated[Pruner, Parameter(help="How hopeless trials are stopped early.")] = "median",
+    study: Annotated[str | None, Parameter(help="Name of the study; a new one unless it is named.")] = None,
+    resume: Annotated[bool, Parameter(negative=(), help="Go on with the study, or with the latest.")] = False,
+    workers: Annotated[int | None, Parameter(help="Processes of the local cluster; one a core unless named.")] = None,
+    dask_address: Annotated[
+        str | None, Parameter(help="A Dask cluster's scheduler, such as tcp://host:8786, in place of a local one.")
+    ] = None,
+) -> None:
+    """Search for a better config on a Dask cluster, then train the best one and let the gate decide."""
+    if trials < 1 or epochs < 1:
+        raise ValueError(f"--trials and --epochs must be at least 1, not {trials} and {epochs}")
+    if space_file:
+        space = space_from(space_file)
+    with importing():
+        from flows.cluster import dask
+        from flows.sweep_flow import Swept, sweep_flow
+        from mnist_pipeline.search import study_to_open
+        from mnist_pipeline.tracking import study_storage
+
+    with naming_this_process():
+        name = study_to_open(study, study_storage(), resume=resume)
+        flow = sweep_flow.with_options(task_runner=dask(address=dask_address, workers=workers))
+        state = flow(
+            space,
+            source,
+            gate,
+            trials=trials,
+            epochs=epochs,
+            seed=seed,
+            pruner=pruner,
+            study_name=name,
+            return_state=True,
+        )
+    swept = state.result()
+    assert isinstance(swept, Swept)
+    print(f"\nBest of {trials}    trial {swept.best_trial} of {name}, {swept.val_accuracy:.2%} on the validation part")
+    print(f"{state.name}: {state.message}\n{_summary(swept.retrained.trained)}")
+
+
 def history(*, dataset: str = "mnist") -> None:
     """Print the ledger: what was decided about each version, when, by whom and why."""
     from rich.console import Console
@@ -114,7 +165,8 @@ def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:
     """
     with exiting_at_once():
         try:
-            app = _app(_with_recipe(command, _recipe()))
+            takes_config = "config" in inspect.signature(command).parameters
+            app = _app(_with_recipe(command, _recipe()) if takes_config else command)
             for other in others:
                 app.command(other)
             app()

@@ -15,9 +15,10 @@ from flows.parameters import Config
 from flows.train_flow import Trained, train_and_register
 from mnist_pipeline import unfinished
 from mnist_pipeline.config import DataSource, Gate, TrainConfig
+from mnist_pipeline.data import Splits
 from mnist_pipeline.provenance import fingerprint
 from mnist_pipeline.registry import Entry, Registry
-from mnist_pipeline.tracking import unfinished_folder
+from mnist_pipeline.tracking import Run, unfinished_folder
 from tasks.download import download
 from tasks.gate import decide, reload
 from tasks.notify import KEPT, notify_of_state
@@ -59,11 +60,17 @@ def retrain_flow(
         if skip_unchanged and registry.champion_fingerprint() == fingerprint(config, splits):
             return Completed(name="Skipped", message=f"Config, data and code made version {registry.champion} already")
         with mlflow_run(config, source, splits, fresh=fresh) as run:
-            trained = train_and_register(config, splits, registry, run)
-            gap = reload(trained.model, splits.exam, trained.exam)
-            entry = decide(trained.model, splits.exam, trained.exam, gate, run, reload_gap=gap, epoch=config.epochs)
-            trained = replace(trained, model=replace(trained.model, alias=entry.alias))
-            report_results(trained.test, trained.exam, trained.model, run)
-            report_decision(entry, run)
-    name = "Promoted" if entry.promoted else KEPT
-    return Completed(name=name, message="; ".join(entry.reasons), data=Retrained(trained, entry))
+            retrained = train_and_judge(config, splits, registry, gate, run)
+    entry = retrained.entry
+    return Completed(name="Promoted" if entry.promoted else KEPT, message="; ".join(entry.reasons), data=retrained)
+
+
+def train_and_judge(config: TrainConfig, splits: Splits, registry: Registry, gate: Gate, run: Run) -> Retrained:
+    """Train, register, and let the gate decide: the way of every candidate."""
+    trained = train_and_register(config, splits, registry, run)
+    gap = reload(trained.model, splits.exam, trained.exam)
+    entry = decide(trained.model, splits.exam, trained.exam, gate, run, reload_gap=gap, epoch=config.epochs)
+    trained = replace(trained, model=replace(trained.model, alias=entry.alias))
+    report_results(trained.test, trained.exam, trained.model, run)
+    report_decision(entry, run)
+    return Retrained(trained, entry)

@@ -28,7 +28,7 @@ def retrain_at(cron: str, timezone: str, config: TrainConfig, source: DataSource
         schedule=Cron(cron, timezone=timezone),
         parameters={
             "config": asdict(config),
-            "source": asdict(source) | {"data_dir": str(source.data_dir)},
+            "source": asdict(source) | ({"data_dir": str(source.data_dir)} if source.data_dir else {}),
             "gate": asdict(gate),
             **options,
         },

@@ -94,7 +94,7 @@ class CompiledStep:
         def take(images: torch.Tensor, labels: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
             losses = []
             for batch, targets, numbers in zip(images.chunk(stride), labels.chunk(stride), coefficients, strict=True):
-                loss = cross_entropy(mlp(batch), targets)
+                loss = cross_entropy(mlp(batch), targets, label_smoothing=config.label_smoothing)
                 gradients = torch.autograd.grad(loss, parameters)
                 with torch.no_grad():
                     for parameter, gradient, (m, v) in zip(parameters, gradients, buffers, strict=True):

@@ -66,7 +66,7 @@ def download(source: DataSource) -> Path:
     Raises `DownloadError` where no mirror has the file.
     """
     dataset = DATASETS[source.dataset]
-    folder: Path = source.data_dir / dataset.__name__ / "raw"
+    folder: Path = source.folder / dataset.__name__ / "raw"
     bundled = [BUNDLED.as_uri()] if source.dataset == "mnist" else []
     mirrors = [*filter(None, [source.mirror]), *bundled, *dataset.mirrors]
     published = UNPACKED_SHA256 if source.dataset == "mnist" else {}
@@ -109,6 +109,12 @@ def split(training: Examples, exam: Examples) -> Splits:
     parts = (examples(training.images[rows], training.labels[rows]) for rows in rows_of)
     train, test, exam = (replace(part, images=normalize(part.images)) for part in (*parts, exam))
     return Splits(train, test, exam, training.sha256)
+
+
+def hold_out(part: Examples) -> tuple[Examples, Examples]:
+    """Cut a validation fifth from `part`, to select by: what remains, and the fifth."""
+    remaining, held_out = train_test_split(np.arange(len(part)), test_size=0.2, random_state=0)
+    return tuple(Examples(part.images[rows], part.labels[rows], part.sha256) for rows in (remaining, held_out))  # type: ignore[return-value]
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Numbers in, a matplotlib Figure out; nothing is written or shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 BLUE, GREY, RED = "#2a6fb0", "#666666", "#b3261e"
 
@@ -66,6 +67,41 @@ def surest_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.nd
     titles = [f"Label: {labels[i]}, Predict: {predicted[i]} ({confidence[i]:.1%})" for i in surest]
     title = f"THE SUREST OF {len(wrong):,} MISTAKES IN {len(labels):,} IMAGES"
     return _gallery(title, images[surest], titles, wrong=np.full(len(surest), False))
+
+
+def importance(shares: Mapping[str, float]) -> Figure:
+    """Draw how much each parameter has to do with the result."""
+    figure = Figure(figsize=(8, 1 + 0.45 * len(shares)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([*shares], [*shares.values()], color=BLUE)
+    axes.bar_label(bars, fmt="{:.0%}", padding=4)
+    axes.invert_yaxis()
+    axes.set(title="What makes the trials differ", xlabel="Share of the variance of the validation accuracy")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def slices(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> Figure:
+    """Draw the validation accuracy of the finished trials against each parameter."""
+    columns = 4
+    count = -(-len(parameters) // columns)
+    figure = Figure(figsize=(16, 3.6 * count), layout="constrained")
+    figure.suptitle("Validation accuracy against each parameter")
+    grid = figure.subplots(count, columns, sharey=True, squeeze=False).ravel()
+    for axes, parameter in zip(grid, parameters, strict=False):
+        tried = [row for row in rows if parameter in row]
+        values = [row[parameter] for row in tried]
+        numeric = all(isinstance(value, float) for value in values)
+        places = values if numeric else [str(value) for value in values]
+        axes.scatter(places, [row["val_accuracy"] for row in tried], color=BLUE, alpha=0.6, edgecolors="white")
+        axes.set(xlabel=parameter, xscale="log" if parameter == "lr" else "linear")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    for axes in grid[len(parameters) :]:
+        axes.set_axis_off()
+    return figure
 
 
 def _gallery(title: str, images: np.ndarray, titles: Sequence[str], *, wrong: np.ndarray) -> Figure:

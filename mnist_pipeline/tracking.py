@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from mlflow.types import Schema, TensorSpec
 from sqlalchemy.engine import make_url
 
 from mnist_pipeline import unfinished
-from mnist_pipeline.config import ROOT
+from mnist_pipeline.config import ROOT, TrainConfig
 from mnist_pipeline.data import Examples, denormalize
 from mnist_pipeline.model import MLP, Classifier
 from mnist_pipeline.training import Epoch
@@ -87,6 +87,10 @@ class Run:
     def log_figure(self, figure: Figure, name: str) -> None:
         client().log_figure(self.id, figure, f"figures/{name}.png")
 
+    def log_table(self, rows: list[dict[str, object]], name: str) -> None:
+        columns = {column: [row.get(column) for row in rows] for column in {name: None for row in rows for name in row}}
+        client().log_table(self.id, columns, f"{name}.json")
+
     def log_model(self, mlp: MLP, sample: torch.Tensor, *, step: int) -> str:
         """Log the classifier around `mlp`, in the pt2 format, free of pickle; return the model's URI.
 
@@ -123,17 +127,25 @@ class Run:
 
 @contextlib.contextmanager
 def start_run(
-    *, params: Mapping[str, object], tags: Mapping[str, str], fingerprint: str | None = None, fresh: bool = False
+    *,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+    fingerprint: str | None = None,
+    fresh: bool = False,
+    run_id: str | None = None,
 ) -> Iterator[Run]:
     """Open a run in the experiment `mnist`; it ends FINISHED, FAILED after an exception, or KILLED after a signal.
 
     A `fingerprint` names all that decides what comes out. Where a run with the same one was interrupted, by whatever,
-    that run is opened again, unless a `fresh` start is asked for; its training goes on from its checkpoint.
+    that run is opened again, unless a `fresh` start is asked for; its training goes on from its checkpoint. So is the
+    run that a `run_id` names.
     """
     experiment_id = prepare()
     process = unfinished.this_process(unfinished_folder())
     tags = dict(tags) | {"process": process} | ({"fingerprint": fingerprint} if fingerprint else {})
     run = _interrupted_run(fingerprint, tags, fresh) if fingerprint else None
+    if run_id:
+        run = _reopened(client().get_run(run_id), tags)
     if not run:
         info = client().create_run(experiment_id, tags=tags, run_name=tags.get("prefect.flow_run_name")).info
         checkpoint = unfinished.checkpoint(unfinished_folder(), fingerprint, info.run_id) if fingerprint else None
@@ -147,6 +159,26 @@ def start_run(
     client().set_terminated(run.id, "FINISHED")
     if run.checkpoint:
         run.checkpoint.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def start_trial(sweep: str, number: int, config: TrainConfig) -> Iterator[Run]:
+    """Open the run of a trial, a child of the run `sweep`: the same one again where it was begun before."""
+    experiment_id = prepare()
+    tags = {"mlflow.parentRunId": sweep, "trial": str(number)}
+    begun = _runs(**tags)
+    if begun:
+        run = _reopened(begun[0], tags)
+    else:
+        info = client().create_run(experiment_id, tags=tags, run_name=f"trial-{number}").info
+        run = Run(info.run_id, experiment_id, _path(info.artifact_uri))
+    try:
+        run.log_params(asdict(config))
+        yield run
+    except BaseException as error:
+        client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    client().set_terminated(run.id, "FINISHED")
 
 
 def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> Run | None:
@@ -167,12 +199,16 @@ def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> 
                     client().set_terminated(run_id, "KILLED")
                 checkpoint.unlink(missing_ok=True)
                 continue
-            logged = {metric.key: metric.step for metric in run.data._metric_objs}
-            client().update_run(run_id, "RUNNING")
-            again = Run(run_id, run.info.experiment_id, _path(run.info.artifact_uri), checkpoint, logged)
-            again.set_tags(tags)
-            return again
+            return _reopened(run, tags, checkpoint)
     return None
+
+
+def _reopened(run: mlflow.entities.Run, tags: Mapping[str, str], checkpoint: Path | None = None) -> Run:
+    client().update_run(run.info.run_id, "RUNNING")
+    logged = {metric.key: metric.step for metric in run.data._metric_objs}
+    again = Run(run.info.run_id, run.info.experiment_id, _path(run.info.artifact_uri), checkpoint, logged)
+    again.set_tags(tags)
+    return again
 
 
 def end_runs(status: str, **tags: str) -> None:
@@ -236,6 +272,11 @@ def exclusively() -> contextlib.AbstractContextManager[object]:
     """Keep the other processes of this machine out; who is in may enter again."""
     database = _database() or ROOT / "mlflow"
     return FileLock(f"{database}.lock", is_singleton=True)
+
+
+def study_storage() -> str:
+    """Say where the studies of sweeps are kept: in a database beside the runs'."""
+    return f"sqlite:///{(_database() or ROOT / 'mlflow').parent / 'optuna.db'}"
 
 
 def unfinished_folder() -> Path:

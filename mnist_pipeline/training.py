@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mnist_pipeline import checkpoints
+from mnist_pipeline.augmentation import distort
 from mnist_pipeline.config import Optimizer, TrainConfig
 from mnist_pipeline.model import MLP
 
@@ -68,7 +69,7 @@ def fit(
     if len(images) < config.batch_size:
         raise ValueError(f"--batch-size must be at most the {len(images):,} training images, not {config.batch_size:,}")
     device = choose_device(config)
-    images, labels = images.flatten(1).to(device), labels.to(device)  # all of it, once
+    images, labels = images.to(device), labels.to(device)  # all of it, once
     mlp.to(device)
     batches = len(images) // config.batch_size
     step = make_step(mlp, config, batches)
@@ -79,10 +80,11 @@ def fit(
         with threads(config.threads or choose_threads(mlp, config)):
             mlp.train()
             losses = []
+            drawn = (distort(images, config.distortion) if config.distortion else images).flatten(1)
             shuffled = torch.randperm(len(images), device=device)[: batches * config.batch_size]
             for rows in shuffled.split(step.stride * config.batch_size):
                 losses.append(
-                    step(images.index_select(0, rows), labels.index_select(0, rows), [*islice(rates, step.stride)])
+                    step(drawn.index_select(0, rows), labels.index_select(0, rows), [*islice(rates, step.stride)])
                 )
         loss = torch.cat(losses)
         epoch = Epoch(number, loss.mean().item(), loss[-1].item())
@@ -111,13 +113,14 @@ class EagerStep:
 
     def __init__(self, mlp: MLP, config: TrainConfig) -> None:
         self.mlp = mlp
+        self.label_smoothing = config.label_smoothing
         self.optimizer = OPTIMIZERS[config.optimizer](mlp.parameters(), lr=config.lr)
         self.state_dict = self.optimizer.state_dict
         self.load_state_dict = self.optimizer.load_state_dict
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
         (self.optimizer.param_groups[0]["lr"],) = rates
-        loss = cross_entropy(self.mlp(images), labels)
+        loss = cross_entropy(self.mlp(images), labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -1,6 +1,6 @@
 """What a flow run shows on its page."""
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from mnist_pipeline.evaluation import Evaluation
 from mnist_pipeline.registry import Entry, ModelVersion
@@ -48,3 +48,8 @@ on the exam `{entry.exam_sha256[:12]}`. [The run in MLflow]({run.url})
 {checks}
 """,
     )
+
+
+def report_trials(rows: list[dict[str, object]]) -> None:
+    """Show the trials of a sweep, the best first."""
+    create_table_artifact(rows, key="trials", description="The trials, the best first")

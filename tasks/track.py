@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from uuid import UUID
 
+import optuna
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -46,7 +47,17 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
         if run.was_interrupted:
             _say(f"Going on with the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
         for context, examples in sets.items():
-            run.log_dataset(examples, name=f"{source.dataset}-{context}", context=context, source=source.data_dir)
+            run.log_dataset(examples, name=f"{source.dataset}-{context}", context=context, source=source.folder)
+        yield run
+
+
+@contextlib.contextmanager
+def sweep_run(study: optuna.Study, params: dict[str, object]) -> Iterator[Run]:
+    """Open the MLflow run of a sweep, the parent of its trials' runs; the same one where the study was begun before."""
+    begun = study.user_attrs.get("mlflow_run")
+    tags = provenance() | _flow_run_tags() | {"study": study.study_name}
+    with tracking.start_run(params=params, tags=tags, run_id=begun) as run:
+        study.set_user_attr("mlflow_run", run.id)
         yield run
 
 

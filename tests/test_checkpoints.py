@@ -16,7 +16,7 @@ from mnist_pipeline.config import Optimizer, TrainConfig
 from mnist_pipeline.model import MLP
 from mnist_pipeline.training import Epoch, fit
 
-IMAGES = torch.rand(200, 784, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(200, 28, 28, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(200) % 10
 
 
@@ -33,7 +33,7 @@ def equal(one: MLP, other: MLP) -> bool:
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 4])
 def test_whatever_the_epoch_the_weights_end_the_same_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
-    config = TrainConfig(epochs=4, dropout=0.3, batch_norm=True, schedule="one-cycle", batch_size=32)
+    config = TrainConfig(epochs=4, dropout=0.3, batch_norm=True, schedule="one-cycle", batch_size=32, distortion=0.5)
     whole, epochs = train(config)
     train(config, tmp_path / "checkpoint", stop_after=stop_after)
     resumed, resumed_epochs = train(config, tmp_path / "checkpoint")

@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from flows.retrain_flow import Retrained, retrain_flow
-from flows.train_flow import Trained, train_and_register
+from flows import command_line
+from flows.retrain_flow import Retrained, retrain_flow, train_and_judge
+from flows.train_flow import Trained
 from mnist_pipeline import unfinished
 from mnist_pipeline.config import DataSource, Fast, Gate, TrainConfig
 from mnist_pipeline.data import Splits
-from mnist_pipeline.registry import Entry, Registry
+from mnist_pipeline.registry import Registry
 from mnist_pipeline.tracking import start_run, unfinished_folder
-from tasks.gate import decide, reload
 
 REGISTRY = Registry("mnist-mlp")
 
@@ -100,11 +101,15 @@ def test_a_version_that_learnt_shuffled_labels_is_kept_back(promoted: State[Any]
     champion = REGISTRY.champion
     shuffled = splits.train.labels[torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(0))]
     config = TrainConfig(epochs=1, batch_size=512)
-    with start_run(params={}, tags={}) as run:
-        nonsense = replace(splits, train=replace(splits.train, labels=shuffled))
-        trained = train_and_register(config, nonsense, REGISTRY, run)
-        gap = reload(trained.model, splits.exam, trained.exam)
-        entry: Entry = decide(trained.model, splits.exam, trained.exam, Gate(), run, reload_gap=gap, epoch=1)
+    nonsense = replace(splits, train=replace(splits.train, labels=shuffled))
+
+    @flow(validate_parameters=False)
+    def learn_nonsense() -> Retrained:
+        with start_run(params={}, tags={}) as run:
+            return train_and_judge(config, nonsense, REGISTRY, Gate(), run)
+
+    retrained = learn_nonsense()
+    trained, entry = retrained.trained, retrained.entry
     failed = [check.name for check in entry.checks if not check.passed]
     assert {"floor", "significance", "margin", "recall"} <= set(failed)
     assert "reload" not in failed
@@ -162,3 +167,19 @@ def test_nothing_is_left_unfinished(promoted: State[Any]) -> None:
     (own_lock,) = unfinished_folder().glob("process-*.lock")
     assert own_lock.stem == unfinished.this_process(unfinished_folder())
     assert str(os.getpid()) in own_lock.stem
+
+
+def test_the_ledger_is_printed_and_the_champion_moved_by_command(
+    promoted: State[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    champion, previous = REGISTRY.champion, REGISTRY.version("previous_champion")
+    assert champion
+    command_line.rollback(reason="it fails on sevens")
+    assert REGISTRY.champion == previous
+    command_line.promote(champion, reason="it does not")
+    assert (REGISTRY.champion, REGISTRY.version("previous_champion")) == (champion, previous)
+    command_line.history()
+    said = capsys.readouterr().out
+    assert f"The champion is version {previous} again, in place of version {champion}" in said
+    for word in ("promoted by hand", "rolled back", "it fails on sevens", "it does not", "98.01%"):
+        assert word in said

@@ -40,6 +40,8 @@ def test_every_config_field_and_the_data_are_parameters(trained: Trained, mlflow
         "optimizer": "adam",
         "dropout": "0.0",
         "batch_norm": "False",
+        "label_smoothing": "0.0",
+        "distortion": "0.0",
         "seed": "0",
         "threads": "0",
         "device": "auto",
