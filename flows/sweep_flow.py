@@ -65,7 +65,8 @@ def sweep_flow(
     workers = max(1, len(client.scheduler_info()["workers"]))
     study = search.open_study(study_name, study_storage(), seed=seed, pruner=pruner, workers=workers)
     params = asdict(space) | {"trials": trials, "epochs": epochs, "seed": seed, "pruner": pruner, "workers": workers}
-    with sweep_run(study, params) as run:
+    with sweep_run(params, study=study_name, begun=study.user_attrs.get("mlflow_run")) as run:
+        study.set_user_attr("mlflow_run", run.id)
         try_configs(study, space, source, client, run.id, trials=trials, epochs=epochs, seed=seed, workers=workers)
         summarize(study, run)
     best = search.best_config(study, epochs=epochs, seed=seed)

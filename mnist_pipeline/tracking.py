@@ -143,15 +143,17 @@ def start_run(
     experiment_id = prepare()
     process = unfinished.this_process(unfinished_folder())
     tags = dict(tags) | {"process": process} | ({"fingerprint": fingerprint} if fingerprint else {})
-    run = _interrupted_run(fingerprint, tags, fresh) if fingerprint else None
-    if run_id:
-        run = _reopened(client().get_run(run_id), tags)
-    if not run:
+    run = _reopened(client().get_run(run_id), tags) if run_id else None
+    if fingerprint:
+        run = _interrupted_run(fingerprint, tags, fresh)
+    is_new = run is None
+    if run is None:
         info = client().create_run(experiment_id, tags=tags, run_name=tags.get("prefect.flow_run_name")).info
         checkpoint = unfinished.checkpoint(unfinished_folder(), fingerprint, info.run_id) if fingerprint else None
         run = Run(info.run_id, experiment_id, _path(info.artifact_uri), checkpoint)
     try:
-        run.log_params(params)
+        if is_new:
+            run.log_params(params)
         yield run
     except BaseException as error:
         client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")

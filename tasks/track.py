@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from uuid import UUID
 
-import optuna
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -52,12 +51,10 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
 
 
 @contextlib.contextmanager
-def sweep_run(study: optuna.Study, params: dict[str, object]) -> Iterator[Run]:
-    """Open the MLflow run of a sweep, the parent of its trials' runs; the same one where the study was begun before."""
-    begun = study.user_attrs.get("mlflow_run")
-    tags = provenance() | _flow_run_tags() | {"study": study.study_name}
+def sweep_run(params: dict[str, object], *, study: str, begun: str | None) -> Iterator[Run]:
+    """Open the MLflow run of a sweep, the parent of its trials' runs; the one that was `begun`, if its id is given."""
+    tags = provenance() | _flow_run_tags() | {"study": study}
     with tracking.start_run(params=params, tags=tags, run_id=begun) as run:
-        study.set_user_attr("mlflow_run", run.id)
         yield run
 
 

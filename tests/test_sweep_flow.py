@@ -86,3 +86,16 @@ def test_the_best_config_goes_to_the_gate(swept: State[Any], sweep_run: Any) -> 
     assert run.data.params["train_size"] == "48000"
     assert result.retrained.entry.action in ("promoted", "kept")
     assert result.val_accuracy == sweep_run.data.metrics["best_val_accuracy"]
+
+
+@pytest.mark.slow
+def test_a_sweep_is_gone_on_with_and_no_finished_trial_is_run_again(
+    swept: State[Any], sweep_run: Any, source: DataSource
+) -> None:
+    before = {run.info.run_id: run.info.end_time for run in children(sweep_run.info.run_id)}
+    flow = sweep_flow.with_options(task_runner=dask(workers=1))
+    again = flow(SPACE, source, Gate(floor=0.5), trials=7, epochs=3, study_name="digits", return_state=True)
+    assert again.is_completed()
+    after = {run.info.run_id: run.info.end_time for run in children(sweep_run.info.run_id)}
+    assert len(after) == 7
+    assert before.items() <= after.items()
