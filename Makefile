@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test check format ui server bench constraints clean
+.PHONY: train test check format ui server bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -39,6 +39,9 @@ $(VENV): pyproject.toml constraints.txt
 # installed makes MLflow import it
 bench: $(VENV) .venv-bench/installed
 	.venv-bench/bin/python benchmarks/speed.py $(ARGS)
+
+bench-sweep: $(VENV)
+	$(BIN)/python benchmarks/sweep.py $(ARGS)
 
 .venv-bench/installed: $(VENV)
 	$(PYTHON) -m venv .venv-bench

@@ -21,7 +21,8 @@ from mnist_pipeline import search
 from mnist_pipeline.config import DataSource, Gate, Pruner, Space
 from mnist_pipeline.registry import Registry
 from mnist_pipeline.search import Outcome
-from mnist_pipeline.tracking import study_storage, tracking_uri
+from mnist_pipeline.tracking import study_storage, tracking_uri, unfinished_folder
+from mnist_pipeline.unfinished import this_process
 from tasks.download import download
 from tasks.notify import KEPT, notify_of_state
 from tasks.split import split
@@ -95,6 +96,7 @@ def try_configs(
     futures: dict[PrefectFuture[Outcome], int] = {}
     done: SimpleQueue[PrefectFuture[Outcome]] = SimpleQueue()
     left = trials - search.tried(study)
+    process, store = this_process(unfinished_folder()), tracking_uri()
     with judging(asked, client, sweep):
         while left > 0 or futures:
             while left > 0 and len(futures) < workers:
@@ -102,7 +104,7 @@ def try_configs(
                 each = study.ask()
                 config = search.suggest(each, space, epochs=epochs, seed=seed)
                 asked[each.number] = each
-                future = trial.submit(each.number, config, source, sweep=sweep, tracking_uri=tracking_uri())
+                future = trial.submit(each.number, config, source, sweep=sweep, process=process, tracking_uri=store)
                 futures[future] = each.number
                 future.add_done_callback(done.put)
             future = done.get()

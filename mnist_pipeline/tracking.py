@@ -164,11 +164,12 @@ def start_run(
 
 
 @contextlib.contextmanager
-def start_trial(sweep: str, number: int, config: TrainConfig) -> Iterator[Run]:
+def start_trial(sweep: str, number: int, config: TrainConfig, *, process: str) -> Iterator[Run]:
     """Open the run of a trial, a child of the run `sweep`: the same one again where it was begun before."""
     experiment_id = prepare()
     tags = {"mlflow.parentRunId": sweep, "trial": str(number)}
     begun = _runs(**tags)
+    tags["process"] = process
     if begun:
         run = _reopened(begun[0], tags)
     else:

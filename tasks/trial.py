@@ -21,17 +21,19 @@ from mnist_pipeline.training import fit
 
 
 @task(name="trial", task_run_name="trial-{number}", cache_policy=NO_CACHE)
-def trial(number: int, config: TrainConfig, source: DataSource, *, sweep: str, tracking_uri: str) -> Outcome:
+def trial(
+    number: int, config: TrainConfig, source: DataSource, *, sweep: str, process: str, tracking_uri: str
+) -> Outcome:
     """Train with `config` on the larger part of the training split, and score on the rest: numbers go back, no tensors.
 
     A worker fetches and verifies the data itself. A trial that is run again, as its worker was killed, goes on in its
-    own MLflow run, a child of the run `sweep`.
+    own MLflow run, a child of the run `sweep`. Should the sweep's `process` be killed, that run is closed with its own.
     """
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     training, validation = _parts(source)
     mlp = MLP.from_config(config, inputs=training.images[0].numel(), outputs=CLASSES)
     accuracy = 0.0
-    with tracking.start_trial(sweep, number, config) as run:
+    with tracking.start_trial(sweep, number, config, process=process) as run:
         for epoch in fit(mlp, training.images, training.labels, config):
             scored = evaluate(predict(mlp, validation.images), validation.labels)
             accuracy = scored.accuracy
