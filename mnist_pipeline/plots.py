@@ -77,28 +77,31 @@ def importance(shares: Mapping[str, float]) -> Figure:
     axes.bar_label(bars, fmt="{:.0%}", padding=4)
     axes.invert_yaxis()
     axes.set(title="What makes the trials differ", xlabel="Share of the variance of the validation accuracy")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def slices(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> Figure:
     """Draw the validation accuracy of the finished trials against each parameter."""
-    columns = 4
-    count = -(-len(parameters) // columns)
-    figure = Figure(figsize=(16, 3.6 * count), layout="constrained")
+    columns = min(4, len(parameters)) or 1
+    count = -(-len(parameters) // columns) or 1
+    figure = Figure(figsize=(4 * columns, 3.6 * count), layout="constrained")
     figure.suptitle("Validation accuracy against each parameter")
     grid = figure.subplots(count, columns, sharey=True, squeeze=False).ravel()
     for axes, parameter in zip(grid, parameters, strict=False):
-        tried = [row for row in rows if parameter in row]
+        tried = sorted((row for row in rows if parameter in row), key=lambda row: row[parameter])
         values = [row[parameter] for row in tried]
-        numeric = all(isinstance(value, float) for value in values)
-        places = values if numeric else [str(value) for value in values]
-        axes.scatter(places, [row["val_accuracy"] for row in tried], color=BLUE, alpha=0.6, edgecolors="white")
-        axes.set(xlabel=parameter, xscale="log" if parameter == "lr" else "linear")
+        if not all(isinstance(value, float) for value in values):
+            values = [str(value) for value in values]  # a choice, not a place on a line
+        elif parameter == "lr":
+            axes.set_xscale("log")
+        axes.scatter(values, [row["val_accuracy"] for row in tried], color=BLUE, alpha=0.6, edgecolors="white", s=50)
+        axes.set_xlabel(parameter)
+        axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     for axes in grid[len(parameters) :]:
         axes.set_axis_off()
     return figure

@@ -1,6 +1,6 @@
 """The search for a better config: the only file that imports optuna."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -18,7 +18,6 @@ STATES: dict[State, TrialState] = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-COLUMNS = {"trial", "state", "val_accuracy", "epochs"}  # of a trial's row in the table, beside its parameters
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,12 @@ def table(study: optuna.Study) -> list[dict[str, object]]:
         for trial in study.get_trials(deepcopy=False)
     ]
     return sorted(rows, key=lambda row: -float(str(row["val_accuracy"])))
+
+
+def varied(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Name the parameters of which the trials had more than one value."""
+    names = sorted({name for row in rows for name in row} - {"trial", "state", "val_accuracy", "epochs"})
+    return [name for name in names if len({row.get(name) for row in rows}) > 1]
 
 
 def tried(study: optuna.Study) -> int:

@@ -17,8 +17,6 @@ def summarize(study: optuna.Study, run: Run) -> None:
     report_trials(rows)
     finished = [row for row in rows if row["state"] == "complete"]
     run.log_metrics({"best_val_accuracy": study.best_value, "trials_finished": len(finished)}, step=len(rows))
-    run.log_figure(
-        plots.slices(finished, sorted({name for row in finished for name in row} - search.COLUMNS)), "slices"
-    )
+    run.log_figure(plots.slices(finished, search.varied(finished)), "slices")
     if shares := search.importance(study):
         run.log_figure(plots.importance(shares), "importance")

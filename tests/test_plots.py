@@ -57,3 +57,22 @@ def test_every_figure_can_be_drawn(figure: Figure) -> None:
     picture = io.BytesIO()
     figure.savefig(picture)
     assert picture.getvalue().startswith(b"\x89PNG")
+
+
+def test_slices_show_choices_by_name_and_the_learning_rate_by_its_logarithm() -> None:
+    rows = [
+        {"val_accuracy": 0.9, "lr": 0.001, "optimizer": "sgd", "units_1": 64},
+        {"val_accuracy": 0.95, "lr": 0.01, "optimizer": "adam", "units_1": 128},
+    ]
+    figure = plots.slices(rows, ["lr", "optimizer", "units_1"])
+    figure.draw_without_rendering()
+    lr, optimizer, units = figure.axes[:3]
+    assert lr.get_xscale() == "log"
+    assert [label.get_text() for label in optimizer.get_xticklabels()] == ["adam", "sgd"]
+    assert [label.get_text() for label in units.get_xticklabels()] == ["64", "128"]
+
+
+def test_importance_has_a_bar_for_each_parameter() -> None:
+    (axes,) = plots.importance({"lr": 0.7, "dropout": 0.3}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "dropout"]
+    assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
