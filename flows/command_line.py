@@ -5,12 +5,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 from flows.process import exiting_at_once, importing, naming_this_process
-from mnist_pipeline.config import RECIPES, ROOT, DataSource, Gate, RecipeName, TrainConfig
+from mnist_pipeline.config import CHAMPION, RECIPES, ROOT, DataSource, Gate, RecipeName, TrainConfig, check_out
 
 if TYPE_CHECKING:
     from flows.train_flow import Trained
@@ -107,6 +108,29 @@ def promote(version: int, *, reason: str, dataset: str = "mnist") -> None:
     print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
 
 
+def predict(
+    images: Annotated[Path, Parameter(help="Folder of PNG and JPEG images, or an IDX (.gz or not) or .npy file.")],
+    /,
+    *,
+    model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
+    out: Annotated[Path, Parameter(help="File to write, .parquet or .csv.")] = Path("predictions.parquet"),
+) -> None:
+    """Predict the digit on each image with a registered model."""
+    if not images.exists():
+        raise ValueError(f"there is no {images}: name a folder of images, an IDX or an .npy file")
+    check_out(out)
+    with importing():
+        from flows.predict_flow import predict_flow
+
+    with naming_this_process():
+        predicted = predict_flow(images.absolute(), model, out.absolute())
+    print(f"\n{predicted.total:,} images → {out}, with {predicted.model}")
+    for name, reason in predicted.unreadable.items():
+        print(f"Not read: {name}: {reason}", file=sys.stderr)
+    if predicted.unreadable:
+        print(f"{len(predicted.unreadable):,} images could not be read, and are left out")
+
+
 def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:
     """Run `command`, or one of the `others` that is named first, on the words of the command line, and exit.
 
@@ -114,7 +138,8 @@ def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:
     """
     with exiting_at_once():
         try:
-            app = _app(_with_recipe(command, _recipe()))
+            takes_recipe = "config" in inspect.signature(command).parameters
+            app = _app(_with_recipe(command, _recipe()) if takes_recipe else command)
             for other in others:
                 app.command(other)
             app()

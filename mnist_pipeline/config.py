@@ -14,6 +14,9 @@ Device = Literal["auto", "cpu", "cuda"]
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
 RecipeName = Literal["reference", "fast"]
 
+CHAMPION = "models:/mnist-mlp@champion"
+PREDICTIONS = (".parquet", ".csv")  # what files of predictions end in
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -124,6 +127,13 @@ class DataSource:
             self.mirror,
             "a URL that begins with http://, https:// or file://",
         )
+
+
+def check_out(out: Path) -> None:
+    """Raise `ValueError` where no predictions can be written to `out`."""
+    _check(out.suffix.lower() in PREDICTIONS, "out", out, "a name that ends in .parquet or .csv")
+    _check(out.parent.is_dir(), "out", out, "in a folder that there is")
+    _check(not out.is_dir(), "out", out, "a file rather than a folder")
 
 
 def _check(holds: bool, field: str, value: object, wanted: str) -> None:

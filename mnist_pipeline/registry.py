@@ -5,6 +5,7 @@ The ledger is kept where the versions are: each entry is a tag of the version th
 
 import getpass
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -77,10 +78,14 @@ class Registry:
     def champion(self) -> int | None:
         return self.version("champion")
 
-    def version(self, alias: Alias) -> int | None:
+    def version(self, alias: str) -> int | None:
         """Give the number of the version that bears `alias`."""
         number = self._aliases().get(alias)
         return int(number) if number else None
+
+    @property
+    def versions(self) -> list[int]:
+        return sorted(int(each.version) for each in self._versions())
 
     def uri(self, version: int) -> str:
         return f"models:/{self.name}/{version}"
@@ -149,9 +154,8 @@ class Registry:
     def promote_by_hand(self, version: int, *, reason: str) -> Entry:
         """Make `version` the champion whatever the gate said of it."""
         with exclusively():
-            versions = sorted(each.version for each in self._versions())
-            if version not in versions:
-                known = ", ".join(map(str, versions)) or "none"
+            if version not in self.versions:
+                known = ", ".join(map(str, self.versions)) or "none"
                 raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
             before = self.champion
             if version == before:
@@ -246,6 +250,24 @@ class Registry:
             client().delete_registered_model_alias(self.name, alias)
         else:
             client().set_registered_model_alias(self.name, alias, str(version))
+
+
+def resolve(uri: str) -> tuple[Registry, int]:
+    """Find the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names now.
+
+    Raises `ValueError` where there is none.
+    """
+    match = re.fullmatch(r"models:/([^/@'\"]+)(?:@([\w-]+)|/(\d+))", uri)
+    if not match:
+        raise ValueError(f"a model is named as models:/mnist-mlp@champion or models:/mnist-mlp/1, not as {uri}")
+    name, alias, number = match.groups()
+    registry = Registry(name)
+    version = int(number) if number else registry.version(alias)
+    if version is None or version not in registry.versions:
+        known = ", ".join(map(str, registry.versions))
+        remedy = f"its versions are {known}" if known else "train one first (make train)"
+        raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
+    return registry, version
 
 
 def _entries(version: Any) -> list[Entry]:
