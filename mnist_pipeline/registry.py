@@ -194,6 +194,20 @@ class Registry:
         """Give the ledger, the oldest entry first."""
         return sorted(chain.from_iterable(map(_entries, self._versions())), key=lambda entry: entry.time)
 
+    def card(self, version: int) -> dict[str, Any]:
+        """Tell a stranger about `version`: how good it is, its aliases, and when it was promoted."""
+        found = self._get(version)
+        promotions = [entry for entry in self.history() if entry.champion == version]
+        return {
+            "name": self.name,
+            "version": version,
+            "test_accuracy": _number(found.tags.get("test_accuracy")),
+            "exam_accuracy": _number(found.tags.get("exam_accuracy")),
+            "promoted": promotions[-1].time if promotions else None,
+            "aliases": sorted(alias for alias, number in self._aliases().items() if int(number) == version),
+            "run_id": found.run_id,
+        }
+
     def champion_fingerprint(self) -> str | None:
         """Give the fingerprint of the run that made the champion."""
         champion = self.champion
@@ -268,6 +282,10 @@ def resolve(uri: str) -> tuple[Registry, int]:
         remedy = f"its versions are {known}" if known else "train one first (make train)"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
     return registry, version
+
+
+def _number(words: str | None) -> float | None:
+    return float(words) if words else None
 
 
 def _entries(version: Any) -> list[Entry]:
