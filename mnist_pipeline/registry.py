@@ -96,7 +96,7 @@ class Registry:
         if number is None:
             with exclusively():
                 if not self._models():
-                    client().create_registered_model(self.name, description="uint8 (N, 28, 28) → probabilities (N, 10)")
+                    client().create_registered_model(self.name, description=_about(self.name))
             model_id = model_uri.removeprefix("models:/")
             version = client().create_model_version(
                 self.name, model_uri, run.id, dict(tags), description=description, model_id=model_id
@@ -282,6 +282,18 @@ def resolve(uri: str) -> tuple[Registry, int]:
         remedy = f"its versions are {known}" if known else "train one first (make train)"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
     return registry, version
+
+
+def _about(name: str) -> str:
+    return f"""\
+Raw `uint8` images `(N, 28, 28)` → probabilities `(N, 10)`; the normalisation is inside. `champion` is the version to \
+use, `previous_champion` the one before, `challenger` the latest that has not replaced it. Why, is told by each \
+version's description.
+
+```python
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+```
+"""
 
 
 def _number(words: str | None) -> float | None:

@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    file.relative_to(ROOT) for room in ("flows", "tasks", "serving", "mnist_pipeline") for file in ROOT.glob(f"{room}/*.py")
+    file.relative_to(ROOT)
+    for room in ("flows", "tasks", "serving", "mnist_pipeline")
+    for file in ROOT.glob(f"{room}/*.py")
 )
 FORBIDDEN = {
     "mnist_pipeline": {"prefect", "tasks", "flows", "serving", "fastapi", "cyclopts", "rich"},

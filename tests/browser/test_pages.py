@@ -107,7 +107,9 @@ def test_a_drawn_digit_is_read(
     playwright.expect(page.locator("#bars .best")).to_contain_text(digit)
     playwright.expect(page.locator("#words")).to_contain_text(f"a {digit}.")
     playwright.expect(page.locator("#model")).to_contain_text("mnist-mlp, version")
-    assert page.evaluate("document.querySelector('#seen').getContext('2d').getImageData(0, 0, 28, 28).data.some(Boolean)")
+    assert page.evaluate(
+        "document.querySelector('#seen').getContext('2d').getImageData(0, 0, 28, 28).data.some(Boolean)"
+    )
     assert not complaints
 
 
