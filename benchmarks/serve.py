@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import gzip
+import io
 import json
 import os
 import socket
@@ -17,16 +19,12 @@ import numpy as np
 from PIL import Image
 
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.data import BUNDLED
 
 RATE, SECONDS = 50, 20
 
 
 def bodies() -> dict[str, tuple[bytes, str]]:
-    import gzip
-    import io
-
-    from mnist_pipeline.data import BUNDLED
-
     exam = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
     digit = np.frombuffer(exam, np.uint8, 784, 16).reshape(28, 28)
     drawn = io.BytesIO()
@@ -57,9 +55,11 @@ async def load(url: str, body: bytes, kind: str) -> list[float]:
 if __name__ == "__main__":
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})  # for the server to inherit
     server = subprocess.Popen([sys.executable, "-m", "serving", "--port", str(port)], cwd=ROOT)
+    os.sched_setaffinity(0, cores)
     try:
-        os.sched_setaffinity(server.pid, {0})
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()

@@ -276,8 +276,8 @@ def resolve(uri: str) -> tuple[Registry, int]:
         raise ValueError(f"a model is named as models:/mnist-mlp@champion or models:/mnist-mlp/1, not as {uri}")
     name, alias, number = match.groups()
     registry = Registry(name)
-    version = int(number) if number else registry.version(alias)
-    if version is None or version not in registry.versions:
+    version = registry.version(alias) if alias else int(number)
+    if version is None or (number and version not in registry.versions):
         known = ", ".join(map(str, registry.versions))
         remedy = f"its versions are {known}" if known else "train one first (make train)"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")

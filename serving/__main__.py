@@ -29,6 +29,7 @@ def serve(
     from serving.app import create_app
 
     torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine
+    sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that looks after the alias
     prepare()
     web = create_app(model)
     gc.freeze()
