@@ -105,7 +105,8 @@ def _ink(light: np.ndarray) -> np.ndarray:
     strongest = ink.max(initial=0)
     if strongest < FAINTEST:
         raise ImageError("it is blank: no digit stands out from its ground")
-    return np.clip((ink / strongest - NOISE) / (FULL - NOISE), 0, 1)
+    scaled: np.ndarray = np.clip((ink / strongest - NOISE) / (FULL - NOISE), 0, 1)
+    return scaled
 
 
 def _ground(grey: np.ndarray) -> np.ndarray:
@@ -139,7 +140,8 @@ def _fit(ink: np.ndarray) -> np.ndarray:
     scale = BOX / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     fitted = np.asarray(Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0)
-    return np.round(fitted / fitted.max() * 255).astype(np.uint8)
+    pixels: np.ndarray = np.round(fitted / fitted.max() * 255).astype(np.uint8)
+    return pixels
 
 
 def _centre_of_mass(ink: np.ndarray) -> tuple[float, float]:

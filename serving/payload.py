@@ -1,7 +1,7 @@
 """What a request brings → uint8 images (N, 28, 28), or a refusal that says why."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NoReturn
 
 import numpy as np
@@ -43,7 +43,7 @@ async def read_body(headers: Headers, stream: AsyncIterator[bytes]) -> bytes:
 async def picture_in_form(headers: Headers, body: bytes) -> bytes:
     """Take the one file out of a form."""
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:

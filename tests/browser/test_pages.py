@@ -9,11 +9,15 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 playwright = pytest.importorskip("playwright.sync_api")
 playwright.expect.set_options(timeout=20_000)  # the MLflow UI takes its time on a busy machine
@@ -65,7 +69,7 @@ def mlflow_url(trained: Trained) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator["Browser"]:
     chromium = shutil.which("chromium")
     assert chromium, "there is no chromium: make test-browser installs it"
     with playwright.sync_playwright() as driver:
@@ -75,7 +79,7 @@ def browser() -> Iterator["playwright.Browser"]:
 
 
 @pytest.fixture
-def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
+def page(browser: "Browser") -> Iterator["Page"]:
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     context.route(lambda url: "//127.0.0.1:" not in url and not url.startswith("data:"), lambda route: route.abort())
     opened = context.new_page()
@@ -84,7 +88,7 @@ def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
     context.close()
 
 
-def draw(page: "playwright.Page", strokes: list[list[tuple[int, int]]]) -> None:
+def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
     """Draw with the mouse, in the board's own 280 × 280."""
     box = page.locator("#ink").bounding_box()
     assert box
@@ -99,9 +103,7 @@ def draw(page: "playwright.Page", strokes: list[list[tuple[int, int]]]) -> None:
 
 
 @pytest.mark.parametrize(("strokes", "digit"), [(THREE, "3"), (SEVEN, "7")])
-def test_a_drawn_digit_is_read(
-    page: "playwright.Page", page_url: str, strokes: list[list[tuple[int, int]]], digit: str
-) -> None:
+def test_a_drawn_digit_is_read(page: "Page", page_url: str, strokes: list[list[tuple[int, int]]], digit: str) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(page_url)
@@ -116,7 +118,7 @@ def test_a_drawn_digit_is_read(
     assert not complaints
 
 
-def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "playwright.Page", page_url: str) -> None:
+def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "Page", page_url: str) -> None:
     page.goto(page_url)
     page.locator("#ink").focus()
     for key, times in (("Space", 1), ("ArrowDown", 22)):
@@ -127,7 +129,7 @@ def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "playwright.Pa
     playwright.expect(page.locator("#digit")).to_have_text("–")
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "playwright.Page", page_url: str) -> None:
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", page_url: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(page_url)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -135,7 +137,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "playwright.Pa
     playwright.expect(page.locator("#digit")).to_have_text("7")
 
 
-def test_the_run_is_found_in_the_mlflow_ui(page: "playwright.Page", mlflow_url: str, trained: Trained) -> None:
+def test_the_run_is_found_in_the_mlflow_ui(page: "Page", mlflow_url: str, trained: Trained) -> None:
     run = f"{mlflow_url}/#/experiments/{trained.run.experiment_id}/runs/{trained.run.id}"
     page.goto(run)
     playwright.expect(page.get_by_text("Test accuracy").first).to_be_visible()  # the description
