@@ -3,13 +3,28 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test check format ui server bench bench-sweep constraints clean
+.PHONY: train test test-browser test-cluster check format ui server serve bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
 
 test: $(VENV)
 	$(BIN)/pytest $(ARGS)
+
+# The page and the MLflow UI in a real browser: Debian's, as playwright's own would be downloaded
+test-browser: $(VENV) .venv/browser
+	$(BIN)/pytest -m browser tests/browser $(ARGS)
+
+# A sweep on a Dask cluster, with a worker killed at work
+test-cluster: $(VENV)
+	$(BIN)/pytest -m cluster $(ARGS)
+
+.venv/browser: $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	command -v chromium > /dev/null || { \
+	    [ "$$(id -u)" = 0 ] || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }; \
+	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium > /dev/null; }
+	touch $@
 
 check: $(VENV)
 	$(BIN)/ruff check
@@ -24,6 +39,10 @@ format: $(VENV)
 ui: $(VENV)
 	DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	$(BIN)/mlflow ui --workers 1 --port 5000 --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.tracking)"
+
+# The champion behind a page to draw a digit on, and POST /predict
+serve: $(VENV)
+	$(BIN)/python -m serving $(ARGS)
 
 # A lasting Prefect server, which the flows then use, with its UI
 server: $(VENV)

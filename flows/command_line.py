@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from flows.process import exiting_at_once, importing, naming_this_process
-from mnist_pipeline.config import RECIPES, ROOT, DataSource, Gate, Pruner, RecipeName, Space, TrainConfig, space_from
+from mnist_pipeline.config import (
+    CHAMPION,
+    RECIPES,
+    ROOT,
+    DataSource,
+    Gate,
+    Pruner,
+    RecipeName,
+    Space,
+    TrainConfig,
+    check_out,
+    space_from,
+)
 
 if TYPE_CHECKING:
     from flows.train_flow import Trained
@@ -27,6 +39,9 @@ def train(
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
     with importing():
         from flows.train_flow import train_flow
+        from mnist_pipeline.data import import_readers
+
+        import_readers()
 
     with naming_this_process():
         trained = train_flow(config, source, fresh=fresh)
@@ -64,6 +79,9 @@ def retrain(
 
     with importing():
         from flows.retrain_flow import Retrained, retrain_flow
+        from mnist_pipeline.data import import_readers
+
+        import_readers()
 
     with naming_this_process():
         state = retrain_flow(config, source, gate, fresh=fresh, skip_unchanged=skip_unchanged, return_state=True)
@@ -156,6 +174,29 @@ def promote(version: int, *, reason: str, dataset: str = "mnist") -> None:
     """Make a version the champion by hand, whatever the gate said of it."""
     entry = _registry(dataset).promote_by_hand(version, reason=reason)
     print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
+
+
+def predict(
+    images: Annotated[Path, Parameter(help="Folder of PNG and JPEG images, or an IDX (.gz or not) or .npy file.")],
+    /,
+    *,
+    model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
+    out: Annotated[Path, Parameter(help="File to write, .parquet or .csv.")] = Path("predictions.parquet"),
+) -> None:
+    """Predict the digit on each image with a registered model."""
+    if not images.exists():
+        raise ValueError(f"there is no {images}: name a folder of images, an IDX or an .npy file")
+    check_out(out)
+    with importing():
+        from flows.predict_flow import predict_flow
+
+    with naming_this_process():
+        predicted = predict_flow(images.absolute(), model, out.absolute())
+    print(f"\n{predicted.total:,} images → {out}, with {predicted.model}")
+    for name, reason in predicted.unreadable.items():
+        print(f"Not read: {name}: {reason}", file=sys.stderr)
+    if predicted.unreadable:
+        print(f"{len(predicted.unreadable):,} images could not be read, and are left out")
 
 
 def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:

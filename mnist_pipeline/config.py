@@ -18,6 +18,9 @@ Pruner = Literal["median", "halving", "none"]
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
 RecipeName = Literal["reference", "fast", "accurate"]
 
+CHAMPION = "models:/mnist-mlp@champion"
+PREDICTIONS = (".parquet", ".csv")  # what files of predictions end in
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -204,6 +207,13 @@ def space_from(file: Path) -> Space:
     except (tomllib.TOMLDecodeError, TypeError) as error:
         known = ", ".join(field.name for field in dataclasses.fields(Space))
         raise ValueError(f"--space {file}: {error}; it may name {known}, each a list") from None
+
+
+def check_out(out: Path) -> None:
+    """Raise `ValueError` where no predictions can be written to `out`."""
+    _check(out.suffix.lower() in PREDICTIONS, "out", out, "a name that ends in .parquet or .csv")
+    _check(out.parent.is_dir(), "out", out, "in a folder that there is")
+    _check(not out.is_dir(), "out", out, "a file rather than a folder")
 
 
 def _check(holds: bool, field: str, value: object, wanted: str) -> None:

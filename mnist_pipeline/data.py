@@ -5,19 +5,22 @@ import hashlib
 import shutil
 from dataclasses import dataclass, replace
 from http.client import HTTPException
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import numpy as np
 import torch
 from filelock import FileLock
-from sklearn.model_selection import train_test_split
-from torchvision.datasets import KMNIST, MNIST, FashionMNIST
-from torchvision.datasets.utils import calculate_md5, check_integrity
 
 from mnist_pipeline.config import DatasetName, DataSource
 
-DATASETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
+# scikit-learn and torchvision are imported where they are used: whoever only predicts is spared their 300 MB.
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
+
+DATASETS: dict[DatasetName, str] = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 CLASSES = 10
 BUNDLED = Path(__file__).parent / "mnist"
 TIMEOUT = 20  # seconds that a mirror may stay silent
@@ -65,7 +68,7 @@ def download(source: DataSource) -> Path:
 
     Raises `DownloadError` where no mirror has the file.
     """
-    dataset = DATASETS[source.dataset]
+    dataset = _torchvision(source.dataset)
     folder: Path = source.folder / dataset.__name__ / "raw"
     bundled = [BUNDLED.as_uri()] if source.dataset == "mnist" else []
     mirrors = [*filter(None, [source.mirror]), *bundled, *dataset.mirrors]
@@ -82,7 +85,7 @@ def download(source: DataSource) -> Path:
 def load(dataset: DatasetName, folder: Path) -> tuple[Examples, Examples]:
     """Read the official training and test images, uint8, through torchvision from below the `folder` of `download`."""
     root = folder.parents[1]
-    official = [DATASETS[dataset](root, train=train) for train in (True, False)]
+    official = [_torchvision(dataset)(root, train=train) for train in (True, False)]
     training, exam = (examples(part.data, part.targets) for part in official)
     return training, exam
 
@@ -105,6 +108,8 @@ def examples(images: torch.Tensor, labels: torch.Tensor) -> Examples:
 
 def split(training: Examples, exam: Examples) -> Splits:
     """Cut the tutorial's 20 % test part from `training` (unstratified, random state 0), and normalise all three."""
+    from sklearn.model_selection import train_test_split
+
     rows_of = train_test_split(np.arange(len(training)), test_size=0.2, random_state=0)
     parts = (examples(training.images[rows], training.labels[rows]) for rows in rows_of)
     train, test, exam = (replace(part, images=normalize(part.images)) for part in (*parts, exam))
@@ -113,6 +118,8 @@ def split(training: Examples, exam: Examples) -> Splits:
 
 def hold_out(part: Examples) -> tuple[Examples, Examples]:
     """Cut a validation fifth from `part`, to select by: what remains, and the fifth."""
+    from sklearn.model_selection import train_test_split
+
     remaining, held_out = train_test_split(np.arange(len(part)), test_size=0.2, random_state=0)
     return tuple(Examples(part.images[rows], part.labels[rows], part.sha256) for rows in (remaining, held_out))  # type: ignore[return-value]
 
@@ -127,7 +134,21 @@ def denormalize(images: torch.Tensor) -> torch.Tensor:
     return (images * 255).round().to(torch.uint8)
 
 
+def import_readers() -> None:
+    """Import ahead what reading, splitting and scoring will need, where a start has the time for it."""
+    for module in ("sklearn.metrics", "sklearn.model_selection", "torchvision.datasets"):
+        import_module(module)
+
+
+def _torchvision(dataset: DatasetName) -> "type[MNIST]":
+    from torchvision import datasets
+
+    return getattr(datasets, DATASETS[dataset])  # type: ignore[no-any-return]
+
+
 def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:
+    from torchvision.datasets.utils import check_integrity
+
     unpacked = packed.with_suffix("")
     if not (unpacked.is_file() and check_integrity(packed, md5)):
         return False
@@ -137,6 +158,8 @@ def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:
 
 def _fetch(packed: Path, md5: str, mirrors: list[str]) -> None:
     """Fetch one file from the first mirror that has it, unpack it beside, then put both in place."""
+    from torchvision.datasets.utils import calculate_md5
+
     partial = packed.parent / ".partial"  # what an interrupted run left in it is thrown away
     download, unpacked = partial / packed.name, partial / packed.with_suffix("").name
     tried = []

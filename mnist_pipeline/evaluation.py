@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 from torch.nn.functional import nll_loss
 
@@ -47,6 +46,8 @@ def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int = 1000) -
 
 def evaluate(probabilities: torch.Tensor, labels: torch.Tensor) -> Evaluation:
     """Score `probabilities` (N, classes) against `labels` (N,)."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # 130 MB: only where it is used
+
     predicted = probabilities.argmax(dim=1)
     classes = range(probabilities.shape[1])
     # A class that is never predicted has precision 0 rather than none.

@@ -1,7 +1,7 @@
 """The networks: the multilayer perceptron, and the classifier that is exported around it."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -44,6 +44,15 @@ class MLP(nn.Sequential):
         """Build the network that `config` describes, its weights drawn from `config.seed`."""
         torch.manual_seed(config.seed)
         return cls(inputs, config.hidden, outputs, dropout=config.dropout, batch_norm=config.batch_norm)
+
+    @classmethod
+    def from_state_dict(cls, weights: Mapping[str, torch.Tensor]) -> "MLP":
+        """Build the network that `weights` belong to, for inference: dropout has none, and is left out."""
+        layers = [weights[f"fc{number}.weight"] for number in range(1, len(weights)) if f"fc{number}.weight" in weights]
+        sizes = [layers[0].shape[1], *(layer.shape[0] for layer in layers)]
+        mlp = cls(sizes[0], sizes[1:-1], sizes[-1], batch_norm="bn1.weight" in weights)
+        mlp.load_state_dict(weights)
+        return mlp.eval().requires_grad_(False)
 
 
 class Classifier(nn.Module):

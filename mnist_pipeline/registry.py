@@ -5,6 +5,7 @@ The ledger is kept where the versions are: each entry is a tag of the version th
 
 import getpass
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -77,10 +78,14 @@ class Registry:
     def champion(self) -> int | None:
         return self.version("champion")
 
-    def version(self, alias: Alias) -> int | None:
+    def version(self, alias: str) -> int | None:
         """Give the number of the version that bears `alias`."""
         number = self._aliases().get(alias)
         return int(number) if number else None
+
+    @property
+    def versions(self) -> list[int]:
+        return sorted(int(each.version) for each in self._versions())
 
     def uri(self, version: int) -> str:
         return f"models:/{self.name}/{version}"
@@ -91,7 +96,7 @@ class Registry:
         if number is None:
             with exclusively():
                 if not self._models():
-                    client().create_registered_model(self.name, description="uint8 (N, 28, 28) → probabilities (N, 10)")
+                    client().create_registered_model(self.name, description=_about(self.name))
             model_id = model_uri.removeprefix("models:/")
             version = client().create_model_version(
                 self.name, model_uri, run.id, dict(tags), description=description, model_id=model_id
@@ -149,9 +154,8 @@ class Registry:
     def promote_by_hand(self, version: int, *, reason: str) -> Entry:
         """Make `version` the champion whatever the gate said of it."""
         with exclusively():
-            versions = sorted(each.version for each in self._versions())
-            if version not in versions:
-                known = ", ".join(map(str, versions)) or "none"
+            if version not in self.versions:
+                known = ", ".join(map(str, self.versions)) or "none"
                 raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
             before = self.champion
             if version == before:
@@ -189,6 +193,20 @@ class Registry:
     def history(self) -> list[Entry]:
         """Give the ledger, the oldest entry first."""
         return sorted(chain.from_iterable(map(_entries, self._versions())), key=lambda entry: entry.time)
+
+    def card(self, version: int) -> dict[str, Any]:
+        """Tell a stranger about `version`: how good it is, its aliases, and when it was promoted."""
+        found = self._get(version)
+        promotions = [entry for entry in self.history() if entry.champion == version]
+        return {
+            "name": self.name,
+            "version": version,
+            "test_accuracy": _number(found.tags.get("test_accuracy")),
+            "exam_accuracy": _number(found.tags.get("exam_accuracy")),
+            "promoted": promotions[-1].time if promotions else None,
+            "aliases": sorted(alias for alias, number in self._aliases().items() if int(number) == version),
+            "run_id": found.run_id,
+        }
 
     def champion_fingerprint(self) -> str | None:
         """Give the fingerprint of the run that made the champion."""
@@ -246,6 +264,40 @@ class Registry:
             client().delete_registered_model_alias(self.name, alias)
         else:
             client().set_registered_model_alias(self.name, alias, str(version))
+
+
+def resolve(uri: str) -> tuple[Registry, int]:
+    """Find the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names now.
+
+    Raises `ValueError` where there is none.
+    """
+    match = re.fullmatch(r"models:/([^/@'\"]+)(?:@([\w-]+)|/(\d+))", uri)
+    if not match:
+        raise ValueError(f"a model is named as models:/mnist-mlp@champion or models:/mnist-mlp/1, not as {uri}")
+    name, alias, number = match.groups()
+    registry = Registry(name)
+    version = registry.version(alias) if alias else int(number)
+    if version is None or (number and version not in registry.versions):
+        known = ", ".join(map(str, registry.versions))
+        remedy = f"its versions are {known}" if known else "train one first (make train)"
+        raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
+    return registry, version
+
+
+def _about(name: str) -> str:
+    return f"""\
+Raw `uint8` images `(N, 28, 28)` → probabilities `(N, 10)`; the normalisation is inside. `champion` is the version to \
+use, `previous_champion` the one before, `challenger` the latest that has not replaced it. Why, is told by each \
+version's description.
+
+```python
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+```
+"""
+
+
+def _number(words: str | None) -> float | None:
+    return float(words) if words else None
 
 
 def _entries(version: Any) -> list[Entry]:

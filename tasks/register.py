@@ -16,9 +16,36 @@ def register(
 ) -> ModelVersion:
     """Register the network after `epoch` epochs, with a few of `examples` to show its input."""
     model_uri = run.log_model(mlp, examples.images[:10], step=epoch)
-    return registry.register(
+    sizes = "-".join(map(str, mlp.sizes))
+    model = registry.register(
         run,
         model_uri,
-        description=f"Test {test}, exam {exam}; trained by run `{run.id}`.",
-        tags={"test_accuracy": f"{test.accuracy:.4f}", "exam_accuracy": f"{exam.accuracy:.4f}"},
+        description=f"{sizes}, {epoch} epochs: test {test}, exam {exam}. Trained by [the run `{run.id}`]({run.url}).",
+        tags={
+            "test_accuracy": f"{test.accuracy:.4f}",
+            "exam_accuracy": f"{exam.accuracy:.4f}",
+            "layers": sizes,
+        },
     )
+    run.set_tags({"mlflow.note.content": _note(sizes, test, exam, model, epoch)})
+    return model
+
+
+def _note(sizes: str, test: Evaluation, exam: Evaluation, model: ModelVersion, epoch: int) -> str:
+    """Tell a stranger who finds the run in MLflow what it is, what came out, and how to load it."""
+    return f"""\
+A multilayer perceptron, {sizes}, trained for {epoch} epochs by `mnist-pipeline`.
+
+| | accuracy | loss | calibration error |
+| --- | --- | --- | --- |
+| Test accuracy | {test} | {test.loss:.4f} | {test.calibration_error:.4f} |
+| Exam accuracy | {exam} | {exam.loss:.4f} | {exam.calibration_error:.4f} |
+
+The losses are under *Model metrics*, the figures under *Artifacts*. It is version {model.number} of the registered \
+model `{model.name}`; with raw `uint8` images `(N, 28, 28)`:
+
+```python
+model = mlflow.pyfunc.load_model("{model.uri}")
+probabilities = model.predict(images)  # (N, 10)
+```
+"""

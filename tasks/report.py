@@ -1,10 +1,13 @@
 """What a flow run shows on its page."""
 
+from itertools import islice
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from mnist_pipeline.evaluation import Evaluation
 from mnist_pipeline.registry import Entry, ModelVersion
 from mnist_pipeline.tracking import Run
+from tasks.predict import Predicted
 
 
 def report_results(test: Evaluation, exam: Evaluation, model: ModelVersion, run: Run) -> None:
@@ -53,3 +56,23 @@ on the exam `{entry.exam_sha256[:12]}`. [The run in MLflow]({run.url})
 def report_trials(rows: list[dict[str, object]]) -> None:
     """Show the trials of a sweep, the best first."""
     create_table_artifact(rows, key="trials", description="The trials, the best first")
+
+
+def report_predictions(predicted: Predicted) -> None:
+    """Show how often each class was predicted, and which images could not be read."""
+    counts = "\n".join(f"| {label} | {count:,} |" for label, count in enumerate(predicted.counts))
+    unreadable = "\n".join(f"- `{name}`: {reason}" for name, reason in islice(predicted.unreadable.items(), 100))
+    create_markdown_artifact(
+        key="predictions",
+        description="What was predicted, and what could not be read",
+        markdown=f"""\
+{predicted.total:,} predictions of `{predicted.model}` in `{predicted.out}`; {len(predicted.unreadable):,} images \
+could not be read.
+
+| class | images |
+| --- | --- |
+{counts}
+
+{unreadable}
+""",
+    )

@@ -1,8 +1,10 @@
 """The task that trains."""
 
+import time
 from collections.abc import Iterable, Iterator
 
 from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 from rich.progress import Progress
@@ -20,10 +22,22 @@ def train(examples: Examples, config: TrainConfig, run: Run) -> tuple[MLP, list[
     mlp = MLP.from_config(config, inputs=examples.images[0].numel(), outputs=CLASSES)
     epochs = []
     training = fit(mlp, examples.images, examples.labels, config, checkpoint=run.checkpoint)
-    for epoch in _shown(training, config.epochs):
+    for epoch in _reported(_shown(training, config.epochs), config.epochs):
         run.log_epoch(epoch)
         epochs.append(epoch)
     return mlp, epochs
+
+
+def _reported(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
+    """Show on the flow run's page how far the training has come, at most once a second and at its end."""
+    page = create_progress_artifact(0.0, key="training-progress", description=f"Of {total} epochs")
+    told = time.monotonic()
+    for epoch in epochs:
+        if time.monotonic() - told > 1 or epoch.number == total:
+            told = time.monotonic()
+            words = f"Epoch {epoch.number} of {total}, loss {epoch.train_loss:.3f}"
+            update_progress_artifact(page, 100 * epoch.number / total, description=words)  # type: ignore[arg-type]
+        yield epoch
 
 
 def _shown(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:

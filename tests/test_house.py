@@ -7,12 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    file.relative_to(ROOT) for room in ("flows", "tasks", "mnist_pipeline") for file in ROOT.glob(f"{room}/*.py")
+    file.relative_to(ROOT)
+    for room in ("flows", "tasks", "serving", "mnist_pipeline")
+    for file in ROOT.glob(f"{room}/*.py")
 )
 FORBIDDEN = {
-    "mnist_pipeline": {"prefect", "tasks", "flows", "cyclopts", "rich"},
-    "tasks": {"flows", "mlflow", "torch", "sklearn", "matplotlib"},
-    "flows": {"mlflow", "torch", "sklearn", "matplotlib"},
+    "mnist_pipeline": {"prefect", "tasks", "flows", "serving", "fastapi", "cyclopts", "rich"},
+    "tasks": {"flows", "serving", "mlflow", "torch", "sklearn", "matplotlib"},
+    "serving": {"flows", "tasks", "prefect", "mlflow", "sklearn", "matplotlib"},
+    "flows": {"serving", "mlflow", "torch", "sklearn", "matplotlib"},
 }
 
 

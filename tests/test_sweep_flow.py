@@ -16,6 +16,7 @@ from flows.sweep_flow import Swept, sweep_flow
 from flows.train_flow import Trained
 from mnist_pipeline.config import DataSource, Gate, Space
 
+pytestmark = pytest.mark.cluster
 SPACE = Space(layers=(1,), units=(8, 16), batch_size=(512,), optimizer=("adam",), distortion=(0.0, 0.0))
 
 
@@ -54,7 +55,6 @@ def sweep_run(swept: State[Any]) -> Any:
     return run
 
 
-@pytest.mark.slow
 def test_one_run_for_the_sweep_and_one_child_a_trial(swept: State[Any], sweep_run: Any) -> None:
     assert swept.is_completed()
     assert sweep_run.info.status == "FINISHED"
@@ -67,7 +67,6 @@ def test_one_run_for_the_sweep_and_one_child_a_trial(swept: State[Any], sweep_ru
         assert len(steps) == 3 or run.data.tags["trial_state"] == "pruned"
 
 
-@pytest.mark.slow
 def test_the_parent_shows_the_trials(sweep_run: Any) -> None:
     client = MlflowClient()
     figures = {Path(file.path).stem for file in client.list_artifacts(sweep_run.info.run_id, "figures")}
@@ -77,7 +76,6 @@ def test_the_parent_shows_the_trials(sweep_run: Any) -> None:
     assert sweep_run.data.metrics["best_val_accuracy"] == pytest.approx(best)
 
 
-@pytest.mark.slow
 def test_the_best_config_goes_to_the_gate(swept: State[Any], sweep_run: Any) -> None:
     result: Swept = swept.result()
     run = MlflowClient().get_run(result.retrained.trained.run.id)
@@ -88,7 +86,6 @@ def test_the_best_config_goes_to_the_gate(swept: State[Any], sweep_run: Any) -> 
     assert result.val_accuracy == sweep_run.data.metrics["best_val_accuracy"]
 
 
-@pytest.mark.slow
 def test_a_sweep_is_gone_on_with_and_no_finished_trial_is_run_again(
     swept: State[Any], sweep_run: Any, source: DataSource
 ) -> None:

@@ -118,11 +118,23 @@ def test_the_flow_run_has_its_six_tasks_in_order(flow_run: FlowRunFilter) -> Non
 
 def test_the_results_are_on_the_flow_runs_page(trained: Trained, flow_run: FlowRunFilter) -> None:
     with get_client(sync_client=True) as prefect:
-        (artifact,) = prefect.read_artifacts(flow_run_filter=flow_run)
-    assert artifact.key == "training-results"
+        artifacts = {artifact.key: artifact for artifact in prefect.read_artifacts(flow_run_filter=flow_run)}
+    assert artifacts["training-progress"].data == 100
+    artifact = artifacts["training-results"]
     assert isinstance(artifact.data, str)
     for part in (str(trained.test), str(trained.exam), trained.run.url, trained.model.uri):
         assert part in artifact.data
+
+
+def test_a_stranger_is_told_what_the_run_is_and_how_to_load_its_model(trained: Trained, mlflow: MlflowClient) -> None:
+    note = mlflow.get_run(trained.run.id).data.tags["mlflow.note.content"]
+    version = mlflow.get_model_version("mnist-mlp", str(trained.model.number))
+    for part in ("784-100-100-10", str(trained.test), str(trained.exam)):
+        assert part in note
+        assert part in str(version.description)
+    assert f'load_model("{trained.model.uri}")' in note
+    assert trained.run.url in str(version.description)
+    assert "champion" in mlflow.get_registered_model("mnist-mlp").description
 
 
 def test_an_error_ends_both_runs_as_failed(prefect_api: str, source: DataSource, mlflow: MlflowClient) -> None:

@@ -1,0 +1,77 @@
+"""Asks the server for one image's digit, 50 times a second, whether it has answered before or not: how long it takes.
+
+.venv/bin/python benchmarks/serve.py            the server on one core, for 20 seconds
+"""
+
+import asyncio
+import gzip
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.data import BUNDLED
+
+RATE, SECONDS = 50, 20
+
+
+def bodies() -> dict[str, tuple[bytes, str]]:
+    exam = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
+    digit = np.frombuffer(exam, np.uint8, 784, 16).reshape(28, 28)
+    drawn = io.BytesIO()
+    Image.fromarray(digit).resize((280, 280)).save(drawn, "PNG")
+    return {
+        "a JSON array": (json.dumps(digit.tolist()).encode(), "application/json"),
+        "a PNG of 280×280": (drawn.getvalue(), "image/png"),
+    }
+
+
+async def load(url: str, body: bytes, kind: str) -> list[float]:
+    latencies = []
+    async with httpx.AsyncClient(timeout=10) as client:
+
+        async def ask(due: float) -> None:
+            await asyncio.sleep(due - time.perf_counter())
+            response = await client.post(url, content=body, headers={"content-type": kind})
+            latencies.append(time.perf_counter() - due)  # from when it was due: waiting behind others counts
+            assert response.status_code == 200, response.text
+
+        for _ in range(20):
+            await client.post(url, content=body, headers={"content-type": kind})
+        start = time.perf_counter() + 0.2
+        await asyncio.gather(*(ask(start + number / RATE) for number in range(RATE * SECONDS)))
+    return latencies
+
+
+if __name__ == "__main__":
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})  # for the server to inherit
+    server = subprocess.Popen([sys.executable, "-m", "serving", "--port", str(port)], cwd=ROOT)
+    os.sched_setaffinity(0, cores)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                break
+            except OSError:
+                if server.poll() is not None:
+                    sys.exit("the server did not start")
+                time.sleep(0.2)
+        for what, (body, kind) in bodies().items():
+            latencies = 1000 * np.array(asyncio.run(load(f"http://127.0.0.1:{port}/predict", body, kind)))
+            figures = ", ".join(f"p{q} {np.percentile(latencies, q):.1f}" for q in (50, 95, 99))
+            print(f"{what}: {figures}, max {latencies.max():.1f} ms over {len(latencies):,} requests")
+    finally:
+        server.terminate()
+        server.wait()

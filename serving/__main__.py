@@ -1,0 +1,57 @@
+"""Serve the champion, with a page to draw a digit on: `python -m serving`."""
+
+import gc
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from mnist_pipeline.config import CHAMPION
+
+app = App(name="python -m serving", version_flags=[], exit_on_error=False, print_error=False)
+
+
+@app.default
+def serve(
+    *,
+    port: Annotated[int, Parameter(help="On 127.0.0.1, which only this machine reaches.")] = 8000,
+    model: Annotated[str, Parameter(help="Registered model; an alias is followed as it moves.")] = CHAMPION,
+) -> None:
+    """Serve a registered model, with a page to draw a digit on."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    gc.disable()  # the imports make objects that live as long as the process
+    import torch
+    import uvicorn
+
+    from mnist_pipeline.tracking import prepare
+    from serving.app import create_app
+
+    torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine
+    sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that looks after the alias
+    prepare()
+    web = create_app(model)
+    gc.freeze()
+    gc.enable()
+    print(f"Draw a digit on http://127.0.0.1:{port}", flush=True)
+    uvicorn.run(
+        web,
+        host="127.0.0.1",
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=200,
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except CycloptsError as error:
+        error.verbose = False
+        sys.exit(f"serving: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"serving: {error}")

@@ -1,0 +1,186 @@
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const board = $("ink");
+const ink = board.getContext("2d");
+const cursor = $("cursor").getContext("2d");
+const seen = $("seen").getContext("2d");
+const PEN = 20; // of the board's 280: about as thick as MNIST's strokes
+const STEP = 7;
+
+const bars = Array.from({ length: 10 }, (_, digit) => {
+  const row = $("bars").appendChild(document.createElement("li"));
+  const label = row.appendChild(document.createElement("span"));
+  label.textContent = digit;
+  const track = row.appendChild(document.createElement("div"));
+  track.className = "track";
+  const fill = track.appendChild(document.createElement("div"));
+  fill.className = "fill";
+  const share = row.appendChild(document.createElement("span"));
+  share.className = "share";
+  share.textContent = "–";
+  return { row, fill, share };
+});
+
+let empty = true;
+let last = null; // where the stroke is, while one is drawn
+let key = { x: 140, y: 60, down: false, shown: false };
+let drawing = 0; // counts the changes; the server is behind where it has answered an earlier one
+let asked = 0;
+let busy = false;
+
+function start() {
+  ink.fillStyle = "#000";
+  ink.fillRect(0, 0, 280, 280);
+  ink.globalCompositeOperation = "lighter";
+  ink.strokeStyle = "#fff";
+  ink.lineWidth = PEN;
+  ink.lineCap = ink.lineJoin = "round";
+}
+
+function stroke(from, to) {
+  ink.beginPath();
+  ink.moveTo(from.x, from.y);
+  ink.lineTo(to.x + 0.01, to.y);
+  ink.stroke();
+  empty = false;
+  $("hint").hidden = true;
+  drawing += 1;
+  ask();
+}
+
+function clear() {
+  ink.globalCompositeOperation = "source-over";
+  start();
+  empty = true;
+  last = null;
+  key.down = false;
+  drawing += 1;
+  asked = drawing;
+  $("hint").hidden = false;
+  show(null);
+  showCursor();
+}
+
+function show(prediction) {
+  seen.clearRect(0, 0, 28, 28);
+  $("digit").textContent = prediction ? prediction.digit : "–";
+  bars.forEach(({ row, fill, share }, digit) => {
+    const p = prediction ? prediction.probabilities[digit] : 0;
+    row.className = prediction && digit === prediction.digit ? "best" : "";
+    fill.style.transform = `scaleX(${p})`;
+    share.textContent = prediction ? `${(100 * p).toFixed(1)} %` : "–";
+  });
+  if (!prediction) {
+    $("words").textContent = "Nothing yet: draw something.";
+    return;
+  }
+  const sure = Math.max(...prediction.probabilities);
+  const how = sure > 0.95 ? "That is a" : sure > 0.6 ? "Probably a" : "Perhaps a";
+  $("words").textContent = `${how} ${prediction.digit}.`;
+  const pixels = seen.createImageData(28, 28);
+  prediction.seen.flat().forEach((value, at) => pixels.data.set([value, value, value, 255], 4 * at));
+  seen.putImageData(pixels, 0, 0);
+}
+
+// One question at a time: the next one, when the answer is there, is about what the drawing has become.
+async function ask() {
+  if (busy || empty || asked === drawing) return;
+  busy = true;
+  const about = (asked = drawing);
+  try {
+    const image = await new Promise((done) => board.toBlob(done, "image/png"));
+    const response = await fetch("/predict", { method: "POST", headers: { "Content-Type": "image/png" }, body: image });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.detail);
+    if (!empty && about <= drawing) {
+      show(answer.predictions[0]);
+      if (String(answer.model_version) !== $("model").dataset.version) describe();
+    }
+  } catch (error) {
+    $("words").textContent = error instanceof TypeError ? "The server does not answer." : `${error.message}.`;
+  }
+  busy = false;
+  if (asked !== drawing) setTimeout(ask, 30);
+}
+
+async function describe() {
+  try {
+    const model = await (await fetch("/model")).json();
+    const accuracy = model.exam_accuracy === null ? "" : `, ${(100 * model.exam_accuracy).toFixed(2)} % on the exam`;
+    $("model").textContent = `${model.name}, version ${model.version}${accuracy}`;
+    $("model").dataset.version = model.version;
+  } catch {
+    $("model").textContent = "The server does not answer.";
+  }
+}
+
+function at(event) {
+  const box = board.getBoundingClientRect();
+  return { x: ((event.clientX - box.left) * 280) / box.width, y: ((event.clientY - box.top) * 280) / box.height };
+}
+
+board.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
+  board.setPointerCapture(event.pointerId);
+  key.shown = false;
+  showCursor();
+  last = at(event);
+  stroke(last, last);
+});
+board.addEventListener("pointermove", (event) => {
+  if (!last) return;
+  for (const each of event.getCoalescedEvents?.() ?? [event]) {
+    const next = at(each);
+    stroke(last, next);
+    last = next;
+  }
+});
+for (const end of ["pointerup", "pointercancel"]) board.addEventListener(end, () => (last = null));
+
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+board.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key in MOVES) {
+    const [dx, dy] = MOVES[event.key];
+    const within = (value) => Math.min(Math.max(value, PEN / 2), 280 - PEN / 2);
+    const next = { x: within(key.x + dx * STEP), y: within(key.y + dy * STEP) };
+    if (key.down) stroke(key, next);
+    key = { ...key, ...next };
+  } else if (event.key === " ") {
+    key.down = !key.down;
+    if (key.down) stroke(key, key);
+  } else {
+    return;
+  }
+  event.preventDefault();
+  key.shown = true;
+  showCursor();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape" || event.key.toLowerCase() === "c") clear();
+});
+board.addEventListener("focus", () => {
+  key.shown = board.matches(":focus-visible");
+  showCursor();
+});
+board.addEventListener("blur", () => {
+  key.shown = key.down = false;
+  showCursor();
+});
+$("clear").addEventListener("click", clear);
+
+function showCursor() {
+  cursor.clearRect(0, 0, 280, 280);
+  if (!key.shown) return;
+  cursor.beginPath();
+  cursor.arc(key.x, key.y, PEN / 2, 0, 7);
+  cursor.strokeStyle = key.down ? "#6db1f2" : "#9aa3af";
+  cursor.lineWidth = 3;
+  cursor.stroke();
+}
+
+start();
+describe();
+setInterval(describe, 5000);

@@ -1,0 +1,153 @@
+"""A visitor draws digits on the page, and finds the run in the MLflow UI."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flows.train_flow import Trained
+from mnist_pipeline.config import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+playwright = pytest.importorskip("playwright.sync_api")
+playwright.expect.set_options(timeout=20_000)  # the MLflow UI takes its time on a busy machine
+pytestmark = pytest.mark.browser
+
+SEVEN = [[(80, 70), (200, 70), (130, 220)]]
+THREE = [[(90, 75), (130, 55), (175, 70), (180, 100), (135, 130), (185, 160), (180, 200), (130, 225), (85, 205)]]
+
+
+def started(command: list[str], port: int) -> "subprocess.Popen[bytes]":
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+    )
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.2)
+        else:
+            return server
+    server.kill()
+    raise TimeoutError(" ".join(command))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def page_url(trained: Trained) -> Iterator[str]:
+    port = free_port()
+    server = started([sys.executable, "-m", "serving", "--port", str(port)], port)
+    yield f"http://127.0.0.1:{port}/"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def mlflow_url(trained: Trained) -> Iterator[str]:
+    port = free_port()
+    store = ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *store]
+    server = started(command, port)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    chromium = shutil.which("chromium")
+    assert chromium, "there is no chromium: make test-browser installs it"
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> Iterator["Page"]:
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
+    context.route(lambda url: "//127.0.0.1:" not in url and not url.startswith("data:"), lambda route: route.abort())
+    opened = context.new_page()
+    opened.set_default_timeout(20_000)
+    yield opened
+    context.close()
+
+
+def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
+    """Draw with the mouse, in the board's own 280 × 280."""
+    box = page.locator("#ink").bounding_box()
+    assert box
+    scale = box["width"] / 280
+    for points in strokes:
+        x, y = points[0]
+        page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
+        page.mouse.down()
+        for _, (x, y) in pairwise(points):
+            page.mouse.move(box["x"] + x * scale, box["y"] + y * scale, steps=8)
+        page.mouse.up()
+
+
+@pytest.mark.parametrize(("strokes", "digit"), [(THREE, "3"), (SEVEN, "7")])
+def test_a_drawn_digit_is_read(page: "Page", page_url: str, strokes: list[list[tuple[int, int]]], digit: str) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(page_url)
+    draw(page, strokes)
+    playwright.expect(page.locator("#digit")).to_have_text(digit)
+    playwright.expect(page.locator("#bars .best")).to_contain_text(digit)
+    playwright.expect(page.locator("#words")).to_contain_text(f"a {digit}.")
+    playwright.expect(page.locator("#model")).to_contain_text("mnist-mlp, version")
+    assert page.evaluate(
+        "document.querySelector('#seen').getContext('2d').getImageData(0, 0, 28, 28).data.some(Boolean)"
+    )
+    assert not complaints
+
+
+def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "Page", page_url: str) -> None:
+    page.goto(page_url)
+    page.locator("#ink").focus()
+    for key, times in (("Space", 1), ("ArrowDown", 22)):
+        for _ in range(times):
+            page.keyboard.press(key)
+    playwright.expect(page.locator("#digit")).to_have_text("1")
+    page.keyboard.press("c")
+    playwright.expect(page.locator("#digit")).to_have_text("–")
+
+
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", page_url: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(page_url)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    draw(page, SEVEN)
+    playwright.expect(page.locator("#digit")).to_have_text("7")
+
+
+def test_the_run_is_found_in_the_mlflow_ui(page: "Page", mlflow_url: str, trained: Trained) -> None:
+    run = f"{mlflow_url}/#/experiments/{trained.run.experiment_id}/runs/{trained.run.id}"
+    page.goto(run)
+    playwright.expect(page.get_by_text("Test accuracy").first).to_be_visible()  # the description
+    page.goto(f"{run}/model-metrics")
+    page.get_by_placeholder("Search metric charts").fill("train_loss")
+    playwright.expect(page.get_by_text("train_loss", exact=True).first).to_be_visible()
+    playwright.expect(page.locator("svg.main-svg").first).to_be_visible()  # the loss curve
+    page.goto(f"{run}/artifacts")
+    page.get_by_text("figures", exact=True).first.click()
+    page.get_by_text("predictions.png").first.click()
+    figure = page.locator("img[src^='blob:']").first
+    playwright.expect(figure).to_be_visible()
+    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1500
