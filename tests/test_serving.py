@@ -159,10 +159,13 @@ def test_the_page_brings_all_of_its_parts_and_no_strangers(web: TestClient) -> N
 
 
 def test_the_model_tells_of_itself(web: TestClient, trained: Trained) -> None:
+    registry = Registry(trained.model.name)
+    if registry.champion != trained.model.number:
+        registry.promote_by_hand(trained.model.number, reason="to see when")
     card = web.get("/model").json()
     assert (card["name"], card["version"]) == ("mnist-mlp", trained.model.number)
     assert card["exam_accuracy"] == pytest.approx(trained.exam.accuracy, abs=1e-4)
-    assert set(card["aliases"]) <= {"champion", "previous_champion", "challenger"}
+    assert "champion" in card["aliases"]
     assert card["promoted"].startswith("20")
 
 
