@@ -88,7 +88,7 @@ class Fast(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Accurate(TrainConfig):
-    """As far as a plain MLP gets in some three minutes on two cores: wide, deep, and never shown the same image twice."""
+    """As far as a plain MLP gets in some three minutes on two cores: wide, deep, never shown an image twice."""
 
     recipe: RecipeName = "accurate"
     epochs: int = 50
