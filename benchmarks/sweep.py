@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import cyclopts
 import numpy as np
@@ -42,7 +43,9 @@ def sweep(options: list[str], *, trials: int, workers: int) -> tuple[float, floa
     return 3600 * len(steady) / span, (span * workers - busy) / len(steady)
 
 
-def main(*, trials: int = 12, tiny: tuple[int, ...] = (10, 100, 1000)) -> None:
+def main(
+    *, trials: int = 12, tiny: Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)] = (10, 100, 1000)
+) -> None:
     print("| trials | workers | trials an hour | beside the training, a trial |\n| --- | --- | --- | --- |")
     rates = {}
     for workers in (1, 2):
