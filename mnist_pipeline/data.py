@@ -120,8 +120,9 @@ def hold_out(part: Examples) -> tuple[Examples, Examples]:
     """Cut a validation fifth from `part`, to select by: what remains, and the fifth."""
     from sklearn.model_selection import train_test_split
 
-    remaining, held_out = train_test_split(np.arange(len(part)), test_size=0.2, random_state=0)
-    return tuple(Examples(part.images[rows], part.labels[rows], part.sha256) for rows in (remaining, held_out))  # type: ignore[return-value]
+    rows_of = train_test_split(np.arange(len(part)), test_size=0.2, random_state=0)
+    remaining, held_out = (Examples(part.images[rows], part.labels[rows], part.sha256) for rows in rows_of)
+    return remaining, held_out
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The search for a better config: the only file that imports optuna."""
+"""The search for a better config, by Optuna."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

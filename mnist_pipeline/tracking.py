@@ -155,14 +155,10 @@ def start_run(
         info = client().create_run(experiment_id, tags=tags, run_name=tags.get("prefect.flow_run_name")).info
         checkpoint = unfinished.checkpoint(unfinished_folder(), fingerprint, info.run_id) if fingerprint else None
         run = Run(info.run_id, experiment_id, _path(info.artifact_uri), checkpoint)
-    try:
+    with _ended(run):
         if is_new:
             run.log_params(params)
         yield run
-    except BaseException as error:
-        client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    client().set_terminated(run.id, "FINISHED")
     if run.checkpoint:
         run.checkpoint.unlink(missing_ok=True)
 
@@ -179,9 +175,16 @@ def start_trial(sweep: str, number: int, config: TrainConfig, *, process: str) -
     else:
         info = client().create_run(experiment_id, tags=tags, run_name=f"trial-{number}").info
         run = Run(info.run_id, experiment_id, _path(info.artifact_uri))
-    try:
+    with _ended(run):
         run.log_params(asdict(config))
         yield run
+
+
+@contextlib.contextmanager
+def _ended(run: Run) -> Iterator[None]:
+    """End `run` with what ended the block."""
+    try:
+        yield
     except BaseException as error:
         client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
