@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 
-import httpx
+import aiohttp
 import numpy as np
 from PIL import Image
 
@@ -37,16 +37,18 @@ def bodies() -> dict[str, tuple[bytes, str]]:
 
 async def load(url: str, body: bytes, kind: str) -> list[float]:
     latencies = []
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with aiohttp.ClientSession() as client:
 
         async def ask(due: float) -> None:
             await asyncio.sleep(due - time.perf_counter())
-            response = await client.post(url, content=body, headers={"content-type": kind})
-            latencies.append(time.perf_counter() - due)  # from when it was due: waiting behind others counts
-            assert response.status_code == 200, response.text
+            async with client.post(url, data=body, headers={"content-type": kind}) as response:
+                await response.read()
+                latencies.append(time.perf_counter() - due)  # from when it was due: waiting behind others counts
+                assert response.status == 200
 
         for _ in range(20):
-            await client.post(url, content=body, headers={"content-type": kind})
+            async with client.post(url, data=body, headers={"content-type": kind}) as response:
+                await response.read()
         start = time.perf_counter() + 0.2
         await asyncio.gather(*(ask(start + number / RATE) for number in range(RATE * SECONDS)))
     return latencies

@@ -16,7 +16,7 @@ from tasks.report import report_predictions
 from tasks.track import sign_on
 
 
-@flow(name="predict")
+@flow(name="predict", flow_run_name="{images}")
 def predict_flow(images: Path, model: str = CHAMPION, out: Path = Path("predictions.parquet")) -> Predicted:
     """Predict the digit on each of `images` with a registered model, whose alias is looked up once."""
     sign_on()

@@ -37,6 +37,7 @@ class Retrained:
 
 @flow(
     name="retrain",
+    flow_run_name="{config}",
     on_completion=[notify_of_state],
     on_failure=[end_mlflow_run, notify_of_state],
     on_crashed=[end_mlflow_run, notify_of_state],

@@ -42,6 +42,7 @@ class Swept:
 
 @flow(
     name="sweep",
+    flow_run_name="{study_name}, {trials} trials",
     task_runner=dask(),
     on_completion=[notify_of_state],
     on_failure=[end_mlflow_run, notify_of_state],

@@ -38,6 +38,7 @@ class Trained:
 
 @flow(
     name="train",
+    flow_run_name="{config}",
     on_failure=[end_mlflow_run, notify_of_state],
     on_crashed=[end_mlflow_run, notify_of_state],
     on_cancellation=[end_mlflow_run],

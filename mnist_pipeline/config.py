@@ -73,6 +73,11 @@ class TrainConfig:
         _check(self.threads >= 0, "threads", self.threads, "at least 0")
         _check(not self.batch_norm or self.batch_size >= 2, "batch-size", self.batch_size, "at least 2 with batch norm")
 
+    def __str__(self) -> str:
+        """Name a run: what sets it apart from others at a glance."""
+        hidden = "-".join(map(str, self.hidden)) or "no hidden layer"
+        return f"{self.recipe}, {hidden}, {self.epochs} epoch{'s'[: self.epochs - 1]}, seed {self.seed}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fast(TrainConfig):

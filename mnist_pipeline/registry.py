@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from mnist_pipeline.promotion import Check, Decision
-from mnist_pipeline.tracking import Run, client, exclusively
+from mnist_pipeline.tracking import Run, client, exclusively, find_version
 
 Alias = Literal["champion", "previous_champion", "challenger"]
 Action = Literal["promoted", "kept", "rolled back", "promoted by hand"]
@@ -80,8 +80,7 @@ class Registry:
 
     def version(self, alias: str) -> int | None:
         """Give the number of the version that bears `alias`."""
-        number = self._aliases().get(alias)
-        return int(number) if number else None
+        return find_version(self.name, alias)
 
     @property
     def versions(self) -> list[int]:
@@ -204,7 +203,7 @@ class Registry:
             "test_accuracy": _number(found.tags.get("test_accuracy")),
             "exam_accuracy": _number(found.tags.get("exam_accuracy")),
             "promoted": promotions[-1].time if promotions else None,
-            "aliases": sorted(alias for alias, number in self._aliases().items() if int(number) == version),
+            "aliases": sorted(found.aliases),
             "run_id": found.run_id,
         }
 
@@ -241,10 +240,6 @@ class Registry:
             LEDGER + entry.time: json.dumps(asdict(entry)),  # the last, as it says that all is done
         }.items():
             client().set_model_version_tag(self.name, version.version, name, value)
-
-    def _aliases(self) -> Mapping[str, str]:
-        models = self._models()
-        return models[0].aliases if models else {}
 
     def _models(self) -> list[Any]:
         return list(client().search_registered_models(f"name = '{self.name}'"))

@@ -32,6 +32,10 @@ from mnist_pipeline.model import MLP, Classifier
 from mnist_pipeline.training import Epoch
 
 EXPERIMENT = "mnist"
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the UI shows what belongs to training
+    "mlflow.note.content": "Trainings, retrainings and sweeps by `mnist-pipeline`; each run's description tells more.",
+}
 WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
 
@@ -137,6 +141,7 @@ def start_run(
     fingerprint: str | None = None,
     fresh: bool = False,
     run_id: str | None = None,
+    name: str | None = None,
 ) -> Iterator[Run]:
     """Open a run in the experiment `mnist`; it ends FINISHED, FAILED after an exception, or KILLED after a signal.
 
@@ -152,7 +157,7 @@ def start_run(
         run = _interrupted_run(fingerprint, tags, fresh)
     is_new = run is None
     if run is None:
-        info = client().create_run(experiment_id, tags=tags, run_name=tags.get("prefect.flow_run_name")).info
+        info = client().create_run(experiment_id, tags=tags, run_name=name).info
         checkpoint = unfinished.checkpoint(unfinished_folder(), fingerprint, info.run_id) if fingerprint else None
         run = Run(info.run_id, experiment_id, _path(info.artifact_uri), checkpoint)
     with _ended(run):
@@ -235,6 +240,19 @@ def find_run(**tags: str) -> Run | None:
     return None
 
 
+def find_version(model: str, alias: str) -> int | None:
+    """Find the version of a registered model that bears `alias`."""
+    try:
+        return int(client().get_model_version_by_alias(model, alias).version)
+    except MlflowException as error:
+        if error.error_code in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # no such model, or no such alias
+            return None
+        raise
+
+
 def close_runs_of(process: str) -> dict[str, str]:
     """End, as KILLED, what a dead process left RUNNING; give the final status of each flow run that it was tracking."""
     statuses = {}
@@ -278,7 +296,7 @@ def prepare() -> str:
         else:  # without a location, the artifacts of a local database would go to the working directory
             database = _database()
             location = str(database.parent / "mlartifacts") if database else None
-            experiment_id = str(client().create_experiment(EXPERIMENT, artifact_location=location))
+            experiment_id = str(client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS))
     mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
     return experiment_id
 

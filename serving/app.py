@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import torch
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_pipeline.config import CHAMPION
 from mnist_pipeline.registry import Registry
@@ -34,6 +36,21 @@ HEADERS = {
 }
 
 
+class Guard:
+    """Adds `HEADERS` to whatever is answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_guarded)
+
+
 def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
     """Make the app around what `model` names now, and follows it, looking every so many seconds.
 
@@ -50,12 +67,7 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
 
     app = FastAPI(title="mnist-pipeline", lifespan=following, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
-
-    @app.middleware("http")
-    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        response.headers.update(HEADERS)
-        return response
+    app.add_middleware(Guard)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> JSONResponse:

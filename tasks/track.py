@@ -42,7 +42,8 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
         "exam_size": len(splits.exam),
     }
     tags = provenance() | _flow_run_tags()
-    with tracking.start_run(params=params, tags=tags, fingerprint=fingerprint(config, splits), fresh=fresh) as run:
+    training = fingerprint(config, splits)
+    with tracking.start_run(params=params, tags=tags, fingerprint=training, fresh=fresh, name=str(config)) as run:
         if run.was_interrupted:
             _say(f"Going on with the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
         for context, examples in sets.items():
@@ -54,7 +55,7 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
 def sweep_run(params: dict[str, object], *, study: str, begun: str | None) -> Iterator[Run]:
     """Open the MLflow run of a sweep, the parent of its trials' runs; the one that was `begun`, if its id is given."""
     tags = provenance() | _flow_run_tags() | {"study": study}
-    with tracking.start_run(params=params, tags=tags, run_id=begun) as run:
+    with tracking.start_run(params=params, tags=tags, run_id=begun, name=study) as run:
         yield run
 
 
@@ -97,6 +98,7 @@ def _flow_run_tags() -> dict[str, str]:
         return {}
     return {
         FLOW_RUN_ID: this_flow_run.id,
+        "mlflow.source.name": f"flows/{this_flow_run.flow_name}_flow.py",
         "prefect.flow_run_name": this_flow_run.name,
         "prefect.flow_run_url": this_flow_run.ui_url,
     }

@@ -1,4 +1,4 @@
-"""A visitor draws digits on the page, and finds the run in the MLflow UI."""
+"""A visitor draws digits on the page, and finds the run in MLflow's UI and in Prefect's."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ import pytest
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.tracking import client
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,13 +28,11 @@ SEVEN = [[(80, 70), (200, 70), (130, 220)]]
 THREE = [[(90, 75), (130, 55), (175, 70), (180, 100), (135, 130), (185, 160), (180, 200), (130, 225), (85, 205)]]
 
 
-def started(command: list[str], port: int) -> "subprocess.Popen[bytes]":
-    server = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
-    )
+def started(command: list[str], health: str, **env: str) -> "subprocess.Popen[bytes]":
+    server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"DO_NOT_TRACK": "true"} | env)
     for _ in range(300):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+            urllib.request.urlopen(health).close()
         except OSError:
             assert server.poll() is None
             time.sleep(0.2)
@@ -51,7 +50,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def page_url(trained: Trained) -> Iterator[str]:
     port = free_port()
-    server = started([sys.executable, "-m", "serving", "--port", str(port)], port)
+    server = started([sys.executable, "-m", "serving", "--port", str(port)], f"http://127.0.0.1:{port}/health")
     yield f"http://127.0.0.1:{port}/"
     server.terminate()
     server.wait()
@@ -62,8 +61,19 @@ def mlflow_url(trained: Trained) -> Iterator[str]:
     port = free_port()
     store = ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *store]
-    server = started(command, port)
+    server = started(command, f"http://127.0.0.1:{port}/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def prefect_url(trained: Trained) -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    server = started(command, f"{url}/api/health", PREFECT_UI_API_URL=f"{url}/api")
+    yield url
     server.terminate()
     server.wait()
 
@@ -151,3 +161,19 @@ def test_the_run_is_found_in_the_mlflow_ui(page: "Page", mlflow_url: str, traine
     figure = page.locator("img[src^='blob:']").first
     playwright.expect(figure).to_be_visible()
     assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1500
+
+
+def test_the_flow_run_is_found_in_prefects_ui(page: "Page", prefect_url: str, trained: Trained) -> None:
+    flow_run = client().get_run(trained.run.id).data.tags["prefect.flow_run_id"]
+    page.set_viewport_size({"width": 1100, "height": 1400})  # lists are drawn as far as they are seen
+    page.goto(f"{prefect_url}/runs/flow-run/{flow_run}")
+    playwright.expect(page.get_by_text("reference, 100-100, 1 epoch, seed 0").first).to_be_visible()
+    playwright.expect(page.get_by_text("Epoch: 1/1, Loss: ")).to_be_visible()  # among its logs
+    page.get_by_text("Task Runs", exact=True).click()
+    for task in ("download", "split", "train", "evaluate", "visualize", "register"):
+        playwright.expect(page.get_by_role("link", name=task, exact=True).first).to_be_visible()
+    page.get_by_text("Artifacts", exact=True).click()
+    playwright.expect(page.get_by_text("Epoch 1 of 1, loss ")).to_be_visible()  # the progress of training
+    page.get_by_text("training-results").click()
+    playwright.expect(page.get_by_role("cell", name=str(trained.test))).to_be_visible()
+    assert page.get_by_role("link", name="The run in MLflow").get_attribute("href") == trained.run.url
