@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,11 @@ def write(out: Path, chunks: Iterable[Chunk], model: Model, *, version: int) -> 
     """Predict `chunks` with `model`, a `version` of a registered model, and write them to `out`.
 
     Yields each chunk and its probabilities as they are written. `out` keeps what it held until all of it is.
+    Raises `ValueError` where no image can be read.
     """
     check_out(out)
     partial = out.with_name(f".{out.name}.partial")
+    written, unreadable = 0, dict[str, str]()
     try:
         with contextlib.ExitStack() as stack:
             writer = None
@@ -43,7 +46,12 @@ def write(out: Path, chunks: Iterable[Chunk], model: Model, *, version: int) -> 
                 if writer is None:
                     writer = stack.enter_context(WRITERS[out.suffix.lower()](partial, table.schema))
                 writer.write_table(table)
+                written += len(probabilities)
+                unreadable |= chunk.unreadable
                 yield chunk, probabilities
+        if not written:
+            complaints = "; ".join(f"{name}: {reason}" for name, reason in islice(unreadable.items(), 3))
+            raise ValueError(f"none of {len(unreadable):,} images can be read, {out.name} is not written: {complaints}")
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

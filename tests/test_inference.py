@@ -126,3 +126,11 @@ def test_what_stood_there_stays_until_the_predictions_are_whole(tmp_path: Path) 
         list(inference.write(out, inputs.chunks(tmp_path / "images", size=10), brightness, version=1))
     assert out.read_text() == "before"
     assert {file.name for file in tmp_path.iterdir()} == {"p.csv", "images"}
+
+
+def test_nothing_is_written_where_no_picture_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"none of 1 images can be read, p.csv is not written: a.png: it is neither"):
+        list(inference.write(tmp_path / "p.csv", inputs.chunks(tmp_path / "in"), brightness, version=1))
+    assert not (tmp_path / "p.csv").exists()
