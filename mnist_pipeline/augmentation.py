@@ -1,9 +1,10 @@
 """Images redrawn as another hand might have drawn them."""
 
+import functools
 import math
 
 import torch
-from torch.nn.functional import affine_grid, grid_sample, interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 # At strength 1, each drawn uniformly from ± its value
 ROTATION = 12 * math.pi / 180  # radians
@@ -33,9 +34,19 @@ def _distort(images: torch.Tensor, strength: float) -> torch.Tensor:
         for limit in (ROTATION, SCALE, SHEAR, SHIFT, SHIFT)
     )
     cos, sin = rotation.cos() / (1 + scale), rotation.sin() / (1 + scale)
-    rows = [torch.stack([cos, shear * cos - sin, shift_x], 1), torch.stack([sin, cos + shear * sin, shift_y], 1)]
-    grid = affine_grid(torch.stack(rows, 1), [count, 1, height, width], align_corners=False)
-    knots = strength * ELASTIC * torch.randn(count, 2, KNOTS, KNOTS, device=images.device)
-    field = interpolate(knots, size=(height, width), mode="bicubic", align_corners=False)
-    grid += field.permute(0, 2, 3, 1)
+    affine = torch.stack([cos, shear * cos - sin, shift_x, sin, cos + shear * sin, shift_y], 1).view(count, 2, 3)
+    knots = strength * ELASTIC * torch.randn(count, 2, KNOTS**2, device=images.device)
+    # Where a pixel is looked up is linear in all of these: one product, in a tenth of affine_grid and interpolate
+    places = torch.cat([affine, knots], 2) @ _basis(height, width, images.device)  # (N, 2, H·W)
+    grid = places.view(count, 2, height, width).permute(0, 2, 3, 1)
     return grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
+
+
+@functools.cache
+def _basis(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Give what each pixel's place is made of (3 + knots, H·W): its x, its y, 1, and each knot's share in the field."""
+    x, y = (torch.arange(1 - length, length, 2) / length for length in (width, height))
+    plane = torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.ones(height, width)])
+    knots = torch.eye(KNOTS**2).view(-1, 1, KNOTS, KNOTS)
+    shares = interpolate(knots, size=(height, width), mode="bicubic", align_corners=False)
+    return torch.cat([plane.flatten(1), shares.flatten(1)]).to(device)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from mnist_pipeline.config import ROOT, Optimizer, TrainConfig
 from mnist_pipeline.model import MLP
+from mnist_pipeline.training import loss_of, takes_bfloat16
 
 BETA1, BETA2 = 0.9, 0.999
 UNROLLED = 5  # batches a call: more of them spare little, and compile for longer
@@ -90,11 +90,12 @@ class CompiledStep:
         parameters = list(mlp.parameters())
         self.buffers = buffers = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
         self.device = parameters[0].device
+        bfloat16 = takes_bfloat16(config, self.device)
 
         def take(images: torch.Tensor, labels: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
             losses = []
             for batch, targets, numbers in zip(images.chunk(stride), labels.chunk(stride), coefficients, strict=True):
-                loss = cross_entropy(mlp(batch), targets, label_smoothing=config.label_smoothing)
+                loss = loss_of(mlp, batch, targets, label_smoothing=config.label_smoothing, bfloat16=bfloat16)
                 gradients = torch.autograd.grad(loss, parameters)
                 with torch.no_grad():
                     for parameter, gradient, (m, v) in zip(parameters, gradients, buffers, strict=True):

@@ -57,6 +57,8 @@ class TrainConfig:
     """CPU threads; 0 chooses by the size of a step."""
     device: Device = "auto"
     """Where to train; auto takes a CUDA card where there is one."""
+    bfloat16: bool = False
+    """Multiply matrices in bfloat16 where the processor has instructions for it: large networks in half the time."""
     compile: bool = False
     """Compile the whole step into one graph: pays from some 80 epochs on, or 10 once its cache is filled."""
 

@@ -112,19 +112,31 @@ class EagerStep:
     stride = 1
 
     def __init__(self, mlp: MLP, config: TrainConfig) -> None:
-        self.mlp = mlp
-        self.label_smoothing = config.label_smoothing
+        bfloat16 = takes_bfloat16(config, next(mlp.parameters()).device)
+        self.loss_of = partial(loss_of, mlp, label_smoothing=config.label_smoothing, bfloat16=bfloat16)
         self.optimizer = OPTIMIZERS[config.optimizer](mlp.parameters(), lr=config.lr)
         self.state_dict = self.optimizer.state_dict
         self.load_state_dict = self.optimizer.load_state_dict
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, rates: list[float]) -> torch.Tensor:
         (self.optimizer.param_groups[0]["lr"],) = rates
-        loss = cross_entropy(self.mlp(images), labels, label_smoothing=self.label_smoothing)
+        loss = self.loss_of(images, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return loss.detach().unsqueeze(0)
+
+
+def loss_of(
+    mlp: MLP, images: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float, bfloat16: bool
+) -> torch.Tensor:
+    """Give the mean loss over a batch: float32 `images` (N, inputs), int64 `labels` (N,)."""
+    if bfloat16:
+        with torch.autocast(images.device.type, torch.bfloat16):  # the weights, and their updates, stay float32
+            logits = mlp(images).float()
+    else:
+        logits = mlp(images)
+    return cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def _save(checkpoint: Path, mlp: MLP, step: Step, epochs: list[Epoch]) -> None:
@@ -171,6 +183,16 @@ def choose_device(config: TrainConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a CUDA card, and torch sees none: use --device cpu")
     return torch.device(config.device)
+
+
+def takes_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Say whether `config` asks for bfloat16 and `device` has instructions for it: without, it would be slower."""
+    if not config.bfloat16:
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()  # of the processor
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def choose_threads(mlp: MLP, config: TrainConfig) -> int:

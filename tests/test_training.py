@@ -11,7 +11,7 @@ from mnist_pipeline.config import Fast, Optimizer, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import evaluate, predict
 from mnist_pipeline.model import MLP
-from mnist_pipeline.training import Epoch, choose_device, choose_threads, fit, learning_rates
+from mnist_pipeline.training import Epoch, choose_device, choose_threads, fit, learning_rates, takes_bfloat16
 
 XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0])
 
@@ -50,6 +50,25 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(splits: Splits) -> Non
     first, again, other = weights(1), weights(1), weights(2)
     assert all(map(torch.equal, first, again))
     assert not any(map(torch.equal, first[:1], other[:1]))
+
+
+@pytest.mark.skipif(
+    not takes_bfloat16(TrainConfig(bfloat16=True), torch.device("cpu")),
+    reason="the processor has no instructions for it",
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_bfloat16_learns_the_same_as_far_as_its_digits_go(splits: Splits, compiled: bool) -> None:
+    def train(*, bfloat16: bool) -> tuple[MLP, float]:
+        config = TrainConfig(epochs=1, batch_size=1000, batch_norm=True, bfloat16=bfloat16, compile=compiled)
+        mlp = MLP.from_config(config, inputs=784, outputs=10)
+        *_, last = fit(mlp, splits.test.images, splits.test.labels, config)
+        return mlp, last.train_loss
+
+    (exact, exact_loss), (rounded, rounded_loss) = train(bfloat16=False), train(bfloat16=True)
+    assert rounded_loss == pytest.approx(exact_loss, rel=0.01)
+    assert rounded_loss != exact_loss
+    assert {weights.dtype for weights in rounded.parameters()} == {torch.float32}
+    assert not all(map(torch.equal, exact.parameters(), rounded.parameters()))
 
 
 def test_epochs_are_numbered_from_1_and_the_last_short_batch_is_dropped() -> None:

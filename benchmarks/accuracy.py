@@ -1,0 +1,56 @@
+"""What each recipe reaches on test and exam, and in what time, over several seeds; nothing is tracked or kept.
+
+.venv/bin/python benchmarks/accuracy.py                                     every recipe, five seeds
+.venv/bin/python benchmarks/accuracy.py accurate --seeds 1 --epochs 5 15 50 how far it comes in less time, or in more
+"""
+
+import time
+from typing import Annotated, get_args
+
+import cyclopts
+import numpy as np
+
+from mnist_pipeline import data
+from mnist_pipeline.config import DataSource, RecipeName, TrainConfig, config_from
+from mnist_pipeline.data import Splits
+from mnist_pipeline.evaluation import evaluate, predict
+from mnist_pipeline.model import MLP
+from mnist_pipeline.training import fit
+
+DIGITS = (1, 3, 3, 4)  # behind the point: seconds, two accuracies, calibration error
+Several = Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)]
+
+
+def main(*recipes: RecipeName, seeds: int = 5, epochs: Several = (), threads: int = 0) -> None:
+    """Train each of `recipes` with the seeds from 0 on, for as many epochs as it asks for, or for each of `epochs`."""
+    splits = data.split(*data.load("mnist", data.download(DataSource())))
+    print("| recipe | layers | parameters | epochs | training, s | test, % | exam, % | calibration error |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for recipe in recipes or get_args(RecipeName):
+        for lasting in epochs or (config_from({"recipe": recipe}).epochs,):
+            fields = {"recipe": recipe, "epochs": lasting, "threads": threads}
+            configs = [config_from(fields | {"seed": seed}) for seed in range(seeds)]
+            reached = np.array([train(config, splits) for config in configs])
+            means, spread = reached.mean(axis=0), reached.std(axis=0, ddof=1) if seeds > 1 else None
+            cells = [f"{value:.{digits}f}" for value, digits in zip(means, DIGITS, strict=True)]
+            if spread is not None:
+                cells = [f"{cell} ± {sd:.{digits}f}" for cell, sd, digits in zip(cells, spread, DIGITS, strict=True)]
+            mlp = MLP.from_config(configs[0], inputs=784, outputs=10)
+            parameters = sum(each.numel() for each in mlp.parameters())
+            described = [recipe, "-".join(map(str, mlp.sizes)), f"{parameters:,}", str(lasting)]
+            print(f"| {' | '.join([*described, *cells])} |", flush=True)
+
+
+def train(config: TrainConfig, splits: Splits) -> tuple[float, float, float, float]:
+    """Give the seconds of a training, the accuracies on test and exam in percent, and exam's calibration error."""
+    mlp = MLP.from_config(config, inputs=784, outputs=10)
+    start = time.perf_counter()
+    for _ in fit(mlp, splits.train.images, splits.train.labels, config):
+        pass
+    seconds = time.perf_counter() - start
+    test, exam = (evaluate(predict(mlp, part.images), part.labels) for part in (splits.test, splits.exam))
+    return seconds, 100 * test.accuracy, 100 * exam.accuracy, exam.calibration_error
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
