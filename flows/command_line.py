@@ -120,8 +120,11 @@ def sweep(
     with importing():
         from flows.cluster import dask
         from flows.sweep_flow import Swept, sweep_flow
+        from mnist_pipeline.data import import_readers
         from mnist_pipeline.search import study_to_open
         from mnist_pipeline.tracking import study_storage
+
+        import_readers()
 
     with naming_this_process():
         name = study_to_open(study, study_storage(), resume=resume)
