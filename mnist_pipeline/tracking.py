@@ -291,12 +291,14 @@ def prepare() -> str:
     mlflow.set_tracking_uri(tracking_uri())
     with exclusively():  # two processes that create the schema at once would break the database
         experiment = client().get_experiment_by_name(EXPERIMENT)
-        if experiment:
-            experiment_id = str(experiment.experiment_id)
-        else:  # without a location, the artifacts of a local database would go to the working directory
+        if not experiment:  # without a location, the artifacts of a local database would go to the working directory
             database = _database()
             location = str(database.parent / "mlartifacts") if database else None
-            experiment_id = str(client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS))
+            with excusing("RESOURCE_ALREADY_EXISTS"):
+                client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
+            experiment = client().get_experiment_by_name(EXPERIMENT)
+            assert experiment
+        experiment_id = str(experiment.experiment_id)
     mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
     return experiment_id
 
@@ -314,6 +316,21 @@ def exclusively() -> contextlib.AbstractContextManager[object]:
     """Keep the other processes of this machine out; who is in may enter again."""
     database = _database() or ROOT / "mlflow"
     return FileLock(f"{database}.lock", is_singleton=True)
+
+
+@contextlib.contextmanager
+def excusing(code: str) -> Iterator[None]:
+    """Let MLflow's error of that `code` pass: another machine was quicker."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != code:
+            raise
+
+
+def is_local() -> bool:
+    """Say whether the store is a file, which only the processes of this machine write to."""
+    return _database() is not None
 
 
 def study_storage() -> str:
