@@ -253,14 +253,16 @@ def _with_recipe(command: Callable[..., None], name: RecipeName) -> Callable[...
 
 
 def _summary(trained: "Trained") -> str:
+    from mnist_pipeline.tracking import is_local
+
+    browse = f"make -C {ROOT} ui\nthen           {trained.run.url}" if is_local() else trained.run.url
     return f"""\
 Test accuracy  {trained.test}
 Exam accuracy  {trained.exam}
 Model          {trained.model.uri}, {trained.model.alias_uri}
 MLflow run     {trained.run.id}
 Figures        {trained.run.artifacts}/figures
-To browse      make -C {ROOT} ui
-then           {trained.run.url}"""
+To browse      {browse}"""
 
 
 def _registry(dataset: str) -> "Registry":

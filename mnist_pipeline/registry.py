@@ -97,7 +97,7 @@ class Registry:
         number = self._version_of(run)
         if number is None:
             if not self._models():
-                with excusing("RESOURCE_ALREADY_EXISTS"):
+                with excusing("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
                     client().create_registered_model(self.name, description=_about(self.name))
             model_id = model_uri.removeprefix("models:/")
             version = client().create_model_version(

@@ -46,9 +46,10 @@ def waiting(queue: str) -> dict[int, str]:
 
 def _draw(queue: str) -> int:
     if not client().search_registered_models(f"name = '{queue}'"):
-        with excusing("RESOURCE_ALREADY_EXISTS"):
+        with excusing("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
             client().create_registered_model(queue, description=ABOUT)
-    return int(client().create_model_version(queue, source="turn:", tags={SIGN_OF_LIFE: "0"}).version)
+    drawn = client().create_model_version(queue, source="turn:///drawn", tags={SIGN_OF_LIFE: "0"}, await_creation_for=0)
+    return int(drawn.version)
 
 
 def _show_life(queue: str, number: int, over: threading.Event) -> None:
