@@ -15,9 +15,16 @@ test: $(VENV)
 test-browser: $(VENV) .venv/browser
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
-# A sweep on a Dask cluster, with a worker killed at work
-test-cluster: $(VENV)
-	$(BIN)/pytest -m cluster $(ARGS)
+# A sweep on a Dask cluster with a worker killed at work, and all of docs/scale.md: PostgreSQL, S3, several machines
+test-cluster: $(VENV) .venv/cluster
+	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
+
+.venv/cluster: $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[cluster]"
+	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || { \
+	    [ "$$(id -u)" = 0 ] || { echo "make test-cluster needs PostgreSQL: apt-get install postgresql"; exit 1; }; \
+	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql > /dev/null; }
+	touch $@
 
 .venv/browser: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"

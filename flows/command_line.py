@@ -120,8 +120,11 @@ def sweep(
     with importing():
         from flows.cluster import dask
         from flows.sweep_flow import Swept, sweep_flow
+        from mnist_pipeline.data import import_readers
         from mnist_pipeline.search import study_to_open
         from mnist_pipeline.tracking import study_storage
+
+        import_readers()
 
     with naming_this_process():
         name = study_to_open(study, study_storage(), resume=resume)
@@ -250,14 +253,16 @@ def _with_recipe(command: Callable[..., None], name: RecipeName) -> Callable[...
 
 
 def _summary(trained: "Trained") -> str:
+    from mnist_pipeline.tracking import is_local
+
+    browse = f"make -C {ROOT} ui\nthen           {trained.run.url}" if is_local() else trained.run.url
     return f"""\
 Test accuracy  {trained.test}
 Exam accuracy  {trained.exam}
 Model          {trained.model.uri}, {trained.model.alias_uri}
 MLflow run     {trained.run.id}
 Figures        {trained.run.artifacts}/figures
-To browse      make -C {ROOT} ui
-then           {trained.run.url}"""
+To browse      {browse}"""
 
 
 def _registry(dataset: str) -> "Registry":

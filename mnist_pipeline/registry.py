@@ -7,18 +7,21 @@ import getpass
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Literal
 
 from mnist_pipeline.promotion import Check, Decision
-from mnist_pipeline.tracking import Run, client, exclusively, find_version
+from mnist_pipeline.tracking import Run, client, exclusively, excusing, find_version, is_local
+from mnist_pipeline.turns import turn
 
 Alias = Literal["champion", "previous_champion", "challenger"]
 Action = Literal["promoted", "kept", "rolled back", "promoted by hand"]
 
 LEDGER = "ledger/"  # and the time, in UTC: the name of an entry's tag
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Entry:
     numbers: Mapping[str, float] = field(default_factory=dict)
     exam_sha256: str = ""
     by: str = field(default_factory=getpass.getuser)
-    time: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    time: str  # UTC, later than that of the entry before
 
     @property
     def promoted(self) -> bool:
@@ -93,8 +96,8 @@ class Registry:
         """Register a model that `run` logged, once; as `challenger`, unless it is champion already."""
         number = self._version_of(run)
         if number is None:
-            with exclusively():
-                if not self._models():
+            if not self._models():
+                with excusing("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
                     client().create_registered_model(self.name, description=_about(self.name))
             model_id = model_uri.removeprefix("models:/")
             version = client().create_model_version(
@@ -108,7 +111,7 @@ class Registry:
 
     def promote_first(self, model: ModelVersion) -> ModelVersion:
         """Make `model` the champion where there is none yet: somebody has to be measured against."""
-        with exclusively():
+        with self._alone():
             if self.champion not in (None, model.number) or _entries(self._get(model.number)):
                 return model
             reasons = ("the first version: there was no champion to compare it with",)
@@ -119,6 +122,7 @@ class Registry:
                     champion_before=None,
                     champion=model.number,
                     reasons=reasons,
+                    time=self._next_time(),
                 )
             )
         return ModelVersion(self.name, model.number, "champion")
@@ -128,12 +132,15 @@ class Registry:
 
         A version that was settled before keeps that decision; where the process was killed halfway, the rest is done.
         """
-        with exclusively():
+        with self._alone():
             for entry in _entries(self._get(version)):
                 if entry.action in ("promoted", "kept"):
                     return entry
-            before = self.version("previous_champion" if self.champion == version else "champion")
-            decision = judge(before)
+            while True:
+                before = self._rival(version)
+                decision = judge(before)
+                if before == self._rival(version):  # nobody who took this process for dead has moved it meanwhile
+                    break
             entry = Entry(
                 version=version,
                 action="promoted" if decision.promoted else "kept",
@@ -143,6 +150,7 @@ class Registry:
                 checks=decision.checks,
                 numbers=decision.numbers,
                 exam_sha256=exam_sha256,
+                time=self._next_time(),
             )
             if decision.promoted:
                 self._promote(entry)
@@ -152,7 +160,7 @@ class Registry:
 
     def promote_by_hand(self, version: int, *, reason: str) -> Entry:
         """Make `version` the champion whatever the gate said of it."""
-        with exclusively():
+        with self._alone():
             if version not in self.versions:
                 known = ", ".join(map(str, self.versions)) or "none"
                 raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
@@ -165,13 +173,14 @@ class Registry:
                 champion_before=before,
                 champion=version,
                 reasons=(reason,),
+                time=self._next_time(),
             )
             self._promote(entry)
             return entry
 
     def roll_back(self, *, reason: str) -> Entry:
         """Give the champion's place back to the one before; asked again, to the one before that."""
-        with exclusively():
+        with self._alone():
             bad, previous = self.champion, self.version("previous_champion")
             if previous is None or previous == bad:
                 raise ValueError(f"{self.name} has no previous champion to go back to")
@@ -183,6 +192,7 @@ class Registry:
                 champion_before=bad,
                 champion=previous,
                 reasons=(reason,),
+                time=self._next_time(),
             )
             self._set_alias("champion", previous)
             self._set_alias("previous_champion", before_that)
@@ -213,6 +223,22 @@ class Registry:
         if champion is None or not (run_id := self._get(champion).run_id):
             return None
         return client().get_run(run_id).data.tags.get("fingerprint")
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep out all others who could move the champion: on this machine or, where the store is shared, anywhere."""
+        return exclusively() if is_local() else turn(f"{self.name}-turns")
+
+    def _next_time(self) -> str:
+        """Give the time for the next entry, after the latest even where that is of a machine whose clock is ahead."""
+        now = datetime.now(UTC)
+        latest = max((entry.time for entry in self.history()), default="")
+        if latest >= now.strftime(TIME):
+            now = datetime.strptime(latest, TIME) + timedelta(microseconds=1)
+        return now.strftime(TIME)
+
+    def _rival(self, version: int) -> int | None:
+        """Give the champion, or the one before where `version` took its place and was killed before it could say so."""
+        return self.version("previous_champion" if self.champion == version else "champion")
 
     def _promote(self, entry: Entry) -> None:
         """Move the aliases, then write the ledger; wherever this is cut off, there is a champion."""

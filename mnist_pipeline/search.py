@@ -11,12 +11,11 @@ from optuna.trial import TrialState
 
 from mnist_pipeline.config import Pruner, Space, TrainConfig
 
-State = Literal["finished", "pruned", "failed"]
+State = Literal["finished", "pruned"]
 
 STATES: dict[State, TrialState] = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
 }
 
 

@@ -152,7 +152,8 @@ def start_run(
     experiment_id = prepare()
     process = unfinished.this_process(unfinished_folder())
     tags = dict(tags) | {"process": process} | ({"fingerprint": fingerprint} if fingerprint else {})
-    run = _reopened(client().get_run(run_id), tags) if run_id else None
+    begun = _found(run_id) if run_id else None
+    run = _reopened(begun, tags) if begun else None
     if fingerprint:
         run = _interrupted_run(fingerprint, tags, fresh)
     is_new = run is None
@@ -202,9 +203,8 @@ def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> 
     with exclusively():
         for run_id in unfinished.interrupted(folder, fingerprint):
             checkpoint = unfinished.checkpoint(folder, fingerprint, run_id)
-            try:
-                run = client().get_run(run_id)
-            except MlflowException:  # of another store, or gone
+            run = _found(run_id)
+            if run is None:
                 continue
             at_work = run.info.status == "RUNNING"
             if at_work and unfinished.is_alive(folder, run.data.tags.get("process", "")):
@@ -215,6 +215,12 @@ def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> 
                 checkpoint.unlink(missing_ok=True)
                 continue
             return _reopened(run, tags, checkpoint)
+    return None
+
+
+def _found(run_id: str) -> mlflow.entities.Run | None:
+    with excusing("RESOURCE_DOES_NOT_EXIST"):  # it is gone, or of another store
+        return client().get_run(run_id)
     return None
 
 
@@ -242,15 +248,9 @@ def find_run(**tags: str) -> Run | None:
 
 def find_version(model: str, alias: str) -> int | None:
     """Find the version of a registered model that bears `alias`."""
-    try:
+    with excusing("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, or no such alias
         return int(client().get_model_version_by_alias(model, alias).version)
-    except MlflowException as error:
-        if error.error_code in (
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        ):  # no such model, or no such alias
-            return None
-        raise
+    return None
 
 
 def close_runs_of(process: str) -> dict[str, str]:
@@ -263,6 +263,16 @@ def close_runs_of(process: str) -> dict[str, str]:
             "FINISHED" if run.info.status == "FINISHED" else "KILLED"
         )
     return statuses
+
+
+def processes_at_work() -> dict[str, str]:
+    """Name the process of each Prefect flow run whose MLflow run is RUNNING."""
+    running = client().search_runs([prepare()], "attributes.status = 'RUNNING'")
+    return {
+        flow_run: run.data.tags["process"]
+        for run in running
+        if (flow_run := run.data.tags.get("prefect.flow_run_id")) and "process" in run.data.tags
+    }
 
 
 def load_model(uri: str) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -291,12 +301,14 @@ def prepare() -> str:
     mlflow.set_tracking_uri(tracking_uri())
     with exclusively():  # two processes that create the schema at once would break the database
         experiment = client().get_experiment_by_name(EXPERIMENT)
-        if experiment:
-            experiment_id = str(experiment.experiment_id)
-        else:  # without a location, the artifacts of a local database would go to the working directory
+        if not experiment:  # without a location, the artifacts of a local database would go to the working directory
             database = _database()
             location = str(database.parent / "mlartifacts") if database else None
-            experiment_id = str(client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS))
+            with excusing("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
+                client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
+            experiment = client().get_experiment_by_name(EXPERIMENT)
+            assert experiment
+        experiment_id = str(experiment.experiment_id)
     mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
     return experiment_id
 
@@ -316,9 +328,24 @@ def exclusively() -> contextlib.AbstractContextManager[object]:
     return FileLock(f"{database}.lock", is_singleton=True)
 
 
+@contextlib.contextmanager
+def excusing(*codes: str) -> Iterator[None]:
+    """Let MLflow's errors of these `codes` pass."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+def is_local() -> bool:
+    """Say whether the store is a file, which only the processes of this machine write to."""
+    return _database() is not None
+
+
 def study_storage() -> str:
-    """Say where the studies of sweeps are kept: in a database beside the runs'."""
-    return f"sqlite:///{(_database() or ROOT / 'mlflow').parent / 'optuna.db'}"
+    """`OPTUNA_STORAGE`, as Optuna's own commands read it, or else a database beside the runs'."""
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{(_database() or ROOT / 'mlflow').parent / 'optuna.db'}"
 
 
 def unfinished_folder() -> Path:

@@ -8,11 +8,12 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_flow_run
@@ -73,6 +74,21 @@ def sign_on() -> None:
             client.update_flow_run(UUID(this_flow_run.id), tags=[*this_flow_run.tags, process])
     for dead in unfinished.dead_processes(folder):
         _close_runs_of(dead)
+    if not tracking.is_local():
+        _follow_prefect()
+
+
+def _follow_prefect() -> None:
+    """Close the MLflow runs of flow runs that Prefect has ended meanwhile, as their machine was lost."""
+    processes = tracking.processes_at_work()
+    ended = FlowRunFilter(
+        id=FlowRunFilterId(any_=[UUID(flow_run) for flow_run in processes]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),
+    )
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=ended) if processes else ():
+            tracking.close_runs_of(processes[str(flow_run.id)])
+            _say(f"{flow_run.name}: Prefect found it {flow_run.state_name}. Its MLflow runs are closed")
 
 
 def _close_runs_of(process: str) -> None:

@@ -119,3 +119,15 @@ def test_processes_that_start_at_once_on_no_database_all_succeed(tmp_path: Path)
         for _ in range(3)
     ]
     assert {process.communicate()[0].strip() for process in starts} == {"1"}
+
+
+def test_a_run_of_another_store_is_begun_anew(empty_store: MlflowClient) -> None:
+    with tracking.start_run(params={}, tags={}, run_id="0" * 32) as run:
+        assert run.id != "0" * 32
+    assert empty_store.get_run(run.id).info.status == "FINISHED"
+
+
+def test_studies_are_kept_where_optuna_is_told(empty_store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.study_storage().endswith("/optuna.db")
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://db/optuna")
+    assert tracking.study_storage() == "postgresql://db/optuna"

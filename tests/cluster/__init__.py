@@ -1,0 +1,1 @@
+"""What takes a cluster: `make test-cluster`."""

@@ -1,0 +1,177 @@
+"""Two machines that work, one to command them and one that is lost: docs/scale.md, by its own commands."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import SyncPrefectClient
+
+from mnist_pipeline.registry import Registry
+from mnist_pipeline.turns import turn, waiting
+from tests.cluster.conftest import Machine, wait_until
+from tests.cluster.handbook import block
+
+boto3 = pytest.importorskip("boto3")
+pytestmark = pytest.mark.cluster
+
+REGISTRY = Registry("mnist-mlp")
+TINY = ["--units", "8", "16", "--layers", "1", "--batch-size", "512", "--epochs", "1", "--floor", "0.5"]
+
+
+def command(*words: str) -> list[str]:
+    """Find the command of docs/scale.md that has these words."""
+    (found,) = (each for name in ("once", "use") for each in block(name)[1] if set(words) <= set(each))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(addresses: dict[str, str]) -> Iterator[MlflowClient]:
+    """The tracking server, which this process asks as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", addresses["MLFLOW_TRACKING_URI"])
+        yield MlflowClient(addresses["MLFLOW_TRACKING_URI"])
+
+
+@pytest.fixture(scope="module")
+def prefect(addresses: dict[str, str]) -> Iterator[SyncPrefectClient]:
+    with SyncPrefectClient(addresses["PREFECT_API_URL"]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def yours(addresses: dict[str, str], machine: Callable[[str], Machine]) -> Machine:
+    """The machine that you command from."""
+    yours = machine("yours")
+    for words in block("once")[1]:
+        yours.run(words)
+    return yours
+
+
+@pytest.fixture(scope="module")
+def lost(yours: Machine, machine: Callable[[str], Machine], store: MlflowClient) -> str:
+    """A machine that is lost in the midst of a retraining; gives its MLflow run."""
+    lost = machine("lost")
+    lost.start([*command("history")[:-1], "--epochs", "10000", "--hidden"])
+    wait_until(lambda: "Epoch: 1/" in lost.said, "the first epoch on the machine that will be lost")
+    lost.cut_off()
+    shutil.rmtree(lost.root)
+    (run,) = store.search_runs(["1"])
+    return str(run.info.run_id)
+
+
+@pytest.fixture(scope="module")
+def workers(yours: Machine, machine: Callable[[str], Machine]) -> list[Machine]:
+    """The two that work."""
+    workers = [machine("one"), machine("two")]
+    for worker in workers:
+        for name in ("worker", "trials"):
+            worker.start(block(name)[1][0])
+    return workers
+
+
+@pytest.fixture(scope="module")
+def swept(yours: Machine, lost: str, workers: list[Machine]) -> str:
+    """A sweep, driven from one machine and tried on the others; gives what was said."""
+    words = ["4" if word == "40" else word for word in command(".venv/bin/python", "--trials")]
+    return yours.run([*words, *TINY, "--study", "digits"])
+
+
+@pytest.fixture(scope="module")
+def two_at_once(swept: str, yours: Machine, store: MlflowClient) -> list[Any]:
+    """Two retrainings, which come to the gate in the same moment; gives their MLflow runs."""
+    before = {run.info.run_id for run in store.search_runs(["1"])}
+    champion, decisions = REGISTRY.champion, len(REGISTRY.history())
+    with turn("mnist-mlp-turns"):
+        for seed in (1, 2):
+            words = command(".venv/bin/prefect", "run")
+            yours.run([*words[:-1], words[-1].replace("}", f', "seed": {seed}}}')])
+        wait_until(lambda: len(waiting("mnist-mlp-turns")) == 3, "two that wait for their turn")
+        assert REGISTRY.champion == champion
+    wait_until(lambda: len(REGISTRY.history()) == decisions + 2, "two decisions")
+    runs = [run.info.run_id for run in store.search_runs(["1"]) if run.info.run_id not in before]
+    wait_until(lambda: all(store.get_run(run).info.end_time for run in runs), "the end of both")
+    return [store.get_run(run) for run in runs]
+
+
+def test_a_sweep_runs_on_the_machines_of_the_cluster(swept: str, store: MlflowClient, workers: list[Machine]) -> None:
+    (sweep,) = store.search_runs(["1"], "tags.study = 'digits'")
+    trials = store.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'")
+    assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3"]
+    assert {run.info.status for run in [sweep, *trials]} == {"FINISHED"}
+    assert all((worker.project / "MNIST_data").is_dir() for worker in workers)  # which read the data themselves
+    assert "Best of 4" in swept
+
+
+def test_the_study_is_gone_on_with_from_another_machine(
+    swept: str, machine: Callable[[str], Machine], store: MlflowClient
+) -> None:
+    words = ["5" if word == "40" else word for word in command(".venv/bin/python", "--trials")]
+    said = machine("another").run([*words, *TINY, "--study", "digits", "--resume"])
+    assert "Best of 5" in said
+    (sweep,) = store.search_runs(["1"], "tags.study = 'digits'")
+    trials = store.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'")
+    assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3", "4"]
+
+
+def test_two_retrainings_at_once_are_judged_one_after_the_other(two_at_once: list[Any]) -> None:
+    assert {run.info.status for run in two_at_once} == {"FINISHED"}
+    history = REGISTRY.history()
+    champion = None
+    for entry in history:
+        assert entry.champion_before == champion  # what it was compared with was the champion
+        champion = entry.champion
+    assert champion == REGISTRY.champion
+    assert sorted(entry.version for entry in history) == REGISTRY.versions
+    assert not waiting("mnist-mlp-turns")
+    reloads = [check for entry in history[-2:] for check in entry.checks if check.name == "reload"]
+    assert [check.passed for check in reloads] == [True, True]  # loaded by a stranger, through the tracking server
+
+
+def test_each_was_at_work_on_a_machine_of_its_own(two_at_once: list[Any], workers: list[Machine]) -> None:
+    for worker in workers:
+        assert "Completed" in worker.said or "exited cleanly" in worker.said, worker.said
+
+
+def test_the_champion_is_moved_and_moved_back_from_any_machine(two_at_once: list[Any], yours: Machine) -> None:
+    champion = REGISTRY.champion
+    assert champion != 1  # it learnt from a tenth of an epoch
+    yours.run(command("promote"))
+    assert (REGISTRY.champion, REGISTRY.version("previous_champion")) == (1, champion)
+    yours.run(command("rollback"))
+    assert REGISTRY.champion == champion
+    said = yours.run(command("history"))
+    assert [entry.action for entry in REGISTRY.history()][-2:] == ["promoted by hand", "rolled back"]
+    assert "better on sevens" in said
+
+
+def test_the_runs_of_a_lost_machine_are_closed(
+    lost: str, two_at_once: list[Any], yours: Machine, store: MlflowClient, prefect: SyncPrefectClient
+) -> None:
+    run = store.get_run(lost)
+    flow_run = run.data.tags["prefect.flow_run_id"]
+    wait_until(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", "that Prefect finds it lost")  # type: ignore[arg-type]
+    if run.info.status == "RUNNING":  # nothing has been trained since
+        yours.run([*command("history")[:-1], "--epochs", "1", "--hidden"])
+    assert store.get_run(lost).info.status == "KILLED"
+
+
+def test_nothing_was_kept_where_it_was_made(
+    two_at_once: list[Any], yours: Machine, workers: list[Machine], addresses: dict[str, str], ports: dict[str, int]
+) -> None:
+    for each in [yours, *workers]:
+        kept = {path.name for path in each.project.iterdir()}
+        assert not kept & {"mlflow.db", "mlartifacts", "mlruns", "optuna.db"}
+    exports, _ = block("bucket")
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{ports['s3']}",
+        region_name=exports["AWS_DEFAULT_REGION"],
+        aws_access_key_id=exports["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=exports["AWS_SECRET_ACCESS_KEY"],
+    )
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
+    assert sum(key.endswith("extra_files/state_dict.pt") for key in keys) == len(REGISTRY.versions)
+    assert [study.study_name for study in optuna.get_all_study_summaries(addresses["OPTUNA_STORAGE"])] == ["digits"]
