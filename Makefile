@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test test-browser test-cluster check format ui server serve bench bench-sweep constraints clean
+.PHONY: train test test-browser test-cluster check format api ui server serve bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -74,6 +74,10 @@ bench-sweep: $(VENV)
 	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(echo .venv-bench/lib/python*/site-packages)/main.pth"
 	.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch $@
+
+# The API's pages, made of its docstrings: .cache/api/index.html
+api: $(VENV)
+	$(BIN)/pdoc flows tasks mnist_pipeline serving --output-directory .cache/api
 
 # Pin anew what pyproject.toml allows (needs pip-tools); pins that still fit are kept
 constraints:
