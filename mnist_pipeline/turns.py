@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from mnist_pipeline.tracking import client, excusing
 
 BEAT = 5.0  # seconds between two signs of life
-PATIENCE = 30.0  # seconds without one, after which a number is struck off
+PATIENCE = 60.0  # seconds without one, after which a number is struck off
 POLL = 0.5  # seconds between two looks at who is next
 
 SIGN_OF_LIFE = "sign_of_life"  # a tag of the number, which changes with each

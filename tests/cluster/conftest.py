@@ -104,7 +104,7 @@ def wait_until(is_so: Callable[[], object], what: str, patience: float = PATIENC
     pytest.fail(f"{what} did not come about within {patience} s")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in HOSTS]
     free = [listener.getsockname()[1] for listener in listeners]
@@ -113,7 +113,7 @@ def ports() -> dict[str, int]:
     return dict(zip(HOSTS, free, strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgres(ports: dict[str, int]) -> Iterator[None]:
     """PostgreSQL with the databases of docs/scale.md; it refuses to run as root."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -146,7 +146,7 @@ def postgres(ports: dict[str, int]) -> Iterator[None]:
             server.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Machine]]:
     """Give a new machine of that name, which is told the addresses."""
     machines: list[Machine] = []
@@ -160,9 +160,9 @@ def machine(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> 
         each.cut_off()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def addresses(postgres: None, machine: Callable[[str], Machine], ports: dict[str, int]) -> dict[str, str]:
-    """The servers, up; gives their addresses."""
+    """The servers of docs/scale.md, up; gives the addresses that each machine is told."""
     servers = machine("servers")
     servers.start([".venv/bin/moto_server", "-H", "127.0.0.1", "-p", str(ports["s3"])])
     wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['s3']}/moto-api/").status == 200, "the S3 server")
