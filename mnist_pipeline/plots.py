@@ -130,9 +130,10 @@ def _gallery(title: str, images: np.ndarray, titles: Sequence[str], *, wrong: np
     figure.suptitle(title, fontsize=16)
     margins = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.88, "wspace": 0.05, "hspace": 0.14}
     grid = figure.subplots(2, 5, gridspec_kw=margins).ravel()
+    size = 12 * min(1, 32 / max(map(len, titles), default=1))  # points: 32 letters of 12 are as wide as an image
     for axes in grid:
         axes.set_axis_off()
     for axes, image, text, is_wrong in zip(grid, images, titles, wrong, strict=False):
         axes.imshow(image, cmap="gray")
-        axes.set_title(text, color=RED if is_wrong else "black")
+        axes.set_title(text, color=RED if is_wrong else "black", fontsize=size)
     return figure
