@@ -295,7 +295,7 @@ def _app(command: Callable[..., object], **options: Any) -> App:
 def _as_typed(default: object) -> str:
     if isinstance(default, tuple):
         return " ".join(map(str, default))
-    return "none" if default is None else str(default)
+    return "none" if default in (None, "") else str(default)
 
 
 def _complaint(error: object, *, code: int) -> int:

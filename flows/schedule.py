@@ -24,7 +24,7 @@ def retrain_at(cron: str, timezone: str, config: TrainConfig, source: DataSource
         from flows.retrain_flow import retrain_flow
 
     retrain_flow.serve(
-        name="scheduled",
+        name="scheduled" if source.name == "mnist" else f"scheduled-{source.name}",
         description="Retrains on the schedule of `python flows/retrain_flow.py --cron`.",
         schedule=Cron(cron, timezone=timezone),
         parameters={

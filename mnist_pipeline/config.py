@@ -208,14 +208,14 @@ class DataSource:
     """
 
     dataset: str = "mnist"
-    """mnist, which ships with the package; fashion-mnist or kmnist, downloaded; or a folder, of IDX files or of a \
-folder of images for each class."""
+    """mnist, which ships with the package; fashion-mnist or kmnist, downloaded; or a folder: IDX files, or a folder \
+of images for each class."""
     extra: Path | None = None
     """Folder of more labelled images, of the same classes, for the training split alone."""
     side: int | None = None
-    """Pixels to which a folder's images are resized, in height and width; else their own, or 28 where they differ."""
+    """Pixels, in height and width, to which a folder's images are resized; else their own, or 28 where they differ."""
     name: str = ""
-    """Of the dataset, and so of its registered model, NAME-mlp; else the folder's."""
+    """Of the dataset, and so of its registered model, NAME-mlp; unless it is given, the folder's."""
     data_dir: Path | None = None
     """Where torchvision reads the files, put there if missing or damaged; else MNIST_data at the project's root."""
     mirror: str | None = None
@@ -231,10 +231,10 @@ folder of images for each class."""
                 "left out",
                 f"given for a folder called {Path(self.dataset).name}",
             )
-            object.__setattr__(self, "dataset", str(Path(self.dataset).resolve()))
+            object.__setattr__(self, "dataset", str(Path(self.dataset).absolute()))
         if self.extra is not None:
             _check(self.extra.is_dir(), "extra", self.extra, "a folder that there is")
-            object.__setattr__(self, "extra", self.extra.resolve())
+            object.__setattr__(self, "extra", self.extra.absolute())
         _check(re.fullmatch(r"[\w.-]*", self.name) is not None, "name", self.name, "of letters, digits, . _ and -")
         object.__setattr__(self, "name", self.name or slug(self.dataset))
         _check(self.side is None or 4 <= self.side <= 128, "side", self.side, "between 4 and 128")
@@ -257,17 +257,18 @@ folder of images for each class."""
 
     @property
     def model_name(self) -> str:
-        return model_name(self.name)
+        return f"{self.name}-mlp"
 
 
 def slug(dataset: str) -> str:
     """Name a dataset that is given by its path: after its folder, in letters, digits and dashes."""
-    return re.sub(r"[\W_]+", "-", Path(dataset).resolve().name.lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", Path(dataset).absolute().name.lower()).strip("-")
 
 
 def model_name(dataset: str) -> str:
-    """Name the registered model of a dataset, given by its name or its path."""
-    return f"{slug(dataset) if '/' in dataset else dataset}-mlp"
+    """Name the registered model of a dataset, given by its name or its folder, which may be gone."""
+    is_name = dataset in DATASETS or (re.fullmatch(r"[\w.-]+", dataset) and not Path(dataset).is_dir())
+    return f"{dataset if is_name else slug(dataset)}-mlp"
 
 
 def space_from(file: Path) -> Space:

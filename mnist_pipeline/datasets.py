@@ -11,7 +11,7 @@ from typing import IO, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mnist_pipeline import data, images
 from mnist_pipeline.config import DataSource, Schema
@@ -166,7 +166,7 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int]:
         try:
             with Image.open(file) as image:
                 sizes.add(image.size)
-        except (UnidentifiedImageError, OSError):  # told of when it is read
+        except (OSError, Image.DecompressionBombError):  # told of when it is read
             continue
         if len(sizes) > 1 or max(image.size) > LARGEST:
             return images.SIDE, images.SIDE
@@ -187,6 +187,8 @@ def _read(folder: Path, part: str, schema: Schema) -> Labelled:
     pixels_of: list[np.ndarray] = []
     labels_of: list[int] = []
     unreadable = {}
+    if not _folders(folder / part) and any((folder / part).iterdir()):
+        raise ValueError(f"{folder / part} holds no folder of images for a class: nothing in it has a label")
     for each in _folders(folder / part):
         if each.name not in schema.classes:
             known = ", ".join(schema.classes[:20])

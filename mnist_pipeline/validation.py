@@ -61,6 +61,8 @@ def _counts(splits: Splits) -> Finding:
         f"{len(splits.train):,} to train on, {len(splits.test):,} to test, {len(splits.exam):,} in the exam, "
         f"{height}×{width} pixels"
     )
+    if len(splits.test) < 2:
+        return Finding("images", "error", f"{words}: these are too few")
     if len(splits.exam) < SMALL_EXAM:
         return Finding("images", "warning", f"{words}: so small an exam can hardly tell two models apart")
     return Finding("images", "ok", words)
@@ -139,6 +141,8 @@ def _copies(splits: Splits) -> Iterator[Finding]:
         elif share > LEAK and level == "ok":
             level = "warning"
     words = ", ".join(f"{count:,} in {one} and {other}" for (one, other), count in shared.items())
+    if level != "ok":
+        words += ": what is learnt cannot be tested with, leave it in one of them"
     yield Finding("leaks", level, words)
 
     if any(twice.values()) or any(shared.values()):

@@ -33,6 +33,8 @@ def validate(splits: Splits, registry: Registry, run: Run) -> None:
     champion, champion_run = registry.champion, registry.champion_run
     reference = tracking.load_profile(champion_run) if champion_run else None
     run.log_profile(profile)
+    if champion and not reference:
+        get_run_logger().info(f"Nothing is kept of the data that made the champion, version {champion}")
     if reference:
         _check_schema(reference, splits, registry)
         rows = report_drift(_shifts(reference, splits), champion)

@@ -1,6 +1,7 @@
 """Data of the user's own: what is read from a folder, which image is for what, and what is refused."""
 
 import gzip
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_pipeline import data, datasets, images
+from mnist_pipeline import config, data, datasets, images
 from mnist_pipeline.config import DataSource, Schema
 from mnist_pipeline.data import Splits
 
@@ -62,6 +63,8 @@ def test_the_model_is_named_after_the_folder(pets: Path) -> None:
     assert DataSource(dataset=str(pets)).model_name == "our-pets-mlp"
     assert DataSource(dataset=str(pets), name="pets").model_name == "pets-mlp"
     assert DataSource().model_name == "mnist-mlp"
+    assert config.model_name(str(pets)) == config.model_name("our-pets") == "our-pets-mlp"
+    assert config.model_name("mnist") == "mnist-mlp"
 
 
 def test_an_image_stays_where_it_is_as_the_data_grow(pets: Path) -> None:
@@ -192,6 +195,12 @@ def refuse_unknown_class(folder: Path) -> None:
     write(folder / "test" / "c", pixels(9))
 
 
+def refuse_no_labels(folder: Path) -> None:
+    refuse_unknown_class(folder)
+    shutil.rmtree(folder / "test")
+    write(folder / "test", pixels(9))
+
+
 def refuse_val(folder: Path) -> None:
     refuse_unknown_class(folder)
     write(folder / "val" / "a", pixels(9))
@@ -219,6 +228,7 @@ def refuse_fewer_labels(folder: Path) -> None:
         (lambda folder: write(folder / "a", pixels(9)), "one class alone, a"),
         (refuse_empty_class, "no images in .*b"),
         (refuse_unknown_class, "c is none of the classes to train on: they are a, b"),
+        (refuse_no_labels, "test holds no folder of images for a class"),
         (refuse_val, "holds val beside train: move their images"),
         (refuse_cut_off, "is damaged"),
         (refuse_lone_images, "there is no train-labels-idx1-ubyte in"),

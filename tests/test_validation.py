@@ -118,6 +118,7 @@ def two_labels(splits: Splits) -> Splits:
         (lambda splits: a_leak(splits, 50), "leaks", "error", "50 in train and exam"),
         (two_labels, "contradictions", "warning", "5 images are there with two labels"),
         (lambda splits: replace(splits, exam=pets(20, seed=2)), "images", "warning", "so small an exam"),
+        (lambda splits: replace(splits, test=pets(1, seed=2)), "images", "error", "these are too few"),
         (lambda splits: replace(splits, unreadable={"x.png": "damaged"}), "files", "warning", "x.png (damaged)"),
         (
             lambda splits: replace(splits, unreadable={f"{n}.png": "damaged" for n in range(200)}),
