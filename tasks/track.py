@@ -46,7 +46,8 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
         params |= {"extra_sha256": splits.extra.examples.sha256, "extra_size": len(splits.extra.examples)}
     tags = provenance() | _flow_run_tags()
     training = fingerprint(config, splits)
-    with tracking.start_run(params=params, tags=tags, fingerprint=training, fresh=fresh, name=str(config)) as run:
+    name = str(config) if source.name == "mnist" else f"{source.name}, {config}"
+    with tracking.start_run(params=params, tags=tags, fingerprint=training, fresh=fresh, name=name) as run:
         if run.was_interrupted:
             _say(f"Going on with the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
         for context, examples in sets.items():
