@@ -22,6 +22,7 @@ from mnist_pipeline.config import (
     Space,
     TrainConfig,
     check_out,
+    model_name,
     space_from,
 )
 
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
     from mnist_pipeline.registry import Registry
 
 Flat = Parameter(name="*")  # a dataclass gives one option a field
+Dataset = Annotated[str, Parameter(help="Its name, or its folder.")]
 Fresh = Annotated[bool, Parameter(negative=(), help="Start anew, where a training with this config was interrupted.")]
 
 
 def train(
     *, config: Annotated[TrainConfig, Flat], source: Annotated[DataSource, Flat] = DataSource(), fresh: Fresh = False
 ) -> None:
-    """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
+    """Train a multilayer perceptron on MNIST, or on images of your own, track the run and register the model."""
     with importing():
         from flows.train_flow import train_flow
         from mnist_pipeline.data import import_readers
@@ -146,12 +148,13 @@ def sweep(
     print(f"{state.name}: {state.message}\n{_summary(swept.retrained.trained)}")
 
 
-def history(*, dataset: str = "mnist") -> None:
+def history(*, dataset: Dataset = "mnist") -> None:
     """Print the ledger: what was decided about each version, when, by whom and why."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("time (UTC)", "version", "decision", "champion", "exam", "by", "why", box=None, pad_edge=False)
+    columns = ("time (UTC)", "version", "decision", "champion", "exam", "by", "why", "data")
+    table = Table(*columns, box=None, pad_edge=False)
     for entry in _registry(dataset).history():
         table.add_row(
             entry.time[:16].replace("T", " "),
@@ -161,19 +164,20 @@ def history(*, dataset: str = "mnist") -> None:
             f"{entry.numbers['accuracy']:.2%}" if "accuracy" in entry.numbers else "",
             entry.by,
             "; ".join(entry.reasons),
+            entry.data,
         )
     if not table.row_count:
         raise ValueError("the ledger is empty: no version has been promoted yet")
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def rollback(*, reason: str = "rolled back by hand", dataset: str = "mnist") -> None:
+def rollback(*, reason: str = "rolled back by hand", dataset: Dataset = "mnist") -> None:
     """Make the previous champion the champion again."""
     entry = _registry(dataset).roll_back(reason=reason)
     print(f"The champion is version {entry.champion} again, in place of version {entry.champion_before}")
 
 
-def promote(version: int, *, reason: str, dataset: str = "mnist") -> None:
+def promote(version: int, *, reason: str, dataset: Dataset = "mnist") -> None:
     """Make a version the champion by hand, whatever the gate said of it."""
     entry = _registry(dataset).promote_by_hand(version, reason=reason)
     print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
@@ -186,7 +190,7 @@ def predict(
     model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
     out: Annotated[Path, Parameter(help="File to write, .parquet or .csv.")] = Path("predictions.parquet"),
 ) -> None:
-    """Predict the digit on each image with a registered model."""
+    """Predict the class of each image with a registered model."""
     if not images.exists():
         raise ValueError(f"there is no {images}: name a folder of images, an IDX or an .npy file")
     check_out(out)
@@ -270,7 +274,7 @@ def _registry(dataset: str) -> "Registry":
     from mnist_pipeline.tracking import prepare
 
     prepare()
-    return Registry(f"{dataset}-mlp")
+    return Registry(model_name(dataset))
 
 
 def _app(command: Callable[..., object], **options: Any) -> App:
@@ -291,7 +295,7 @@ def _app(command: Callable[..., object], **options: Any) -> App:
 def _as_typed(default: object) -> str:
     if isinstance(default, tuple):
         return " ".join(map(str, default))
-    return "none" if default is None else str(default)
+    return "none" if default in (None, "") else str(default)
 
 
 def _complaint(error: object, *, code: int) -> int:

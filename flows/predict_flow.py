@@ -18,7 +18,7 @@ from tasks.track import sign_on
 
 @flow(name="predict", flow_run_name="{images}")
 def predict_flow(images: Path, model: str = CHAMPION, out: Path = Path("predictions.parquet")) -> Predicted:
-    """Predict the digit on each of `images` with a registered model, whose alias is looked up once."""
+    """Predict the class of each of `images` with a registered model, whose alias is looked up once."""
     sign_on()
     registry, version = resolve(model)
     predicted = predict(images, out, model_uri=registry.uri(version), version=version)

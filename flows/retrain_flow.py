@@ -56,8 +56,8 @@ def retrain_flow(
     with unfinished.alone(unfinished_folder(), at="retraining") as alone:
         if not alone:
             return Cancelled(message="Another retraining is going on")
-        registry = Registry(f"{source.dataset}-mlp")
-        splits = split(download(source), source.dataset)
+        registry = Registry(source.model_name)
+        splits = split(download(source), source)
         if skip_unchanged and registry.champion_fingerprint() == fingerprint(config, splits):
             return Completed(name="Skipped", message=f"Config, data and code made version {registry.champion} already")
         with mlflow_run(config, source, splits, fresh=fresh) as run:

@@ -1,6 +1,7 @@
 """Retraining on a schedule, for as long as the command stays up."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -23,12 +24,14 @@ def retrain_at(cron: str, timezone: str, config: TrainConfig, source: DataSource
         from flows.retrain_flow import retrain_flow
 
     retrain_flow.serve(
-        name="scheduled",
+        name="scheduled" if source.name == "mnist" else f"scheduled-{source.name}",
         description="Retrains on the schedule of `python flows/retrain_flow.py --cron`.",
         schedule=Cron(cron, timezone=timezone),
         parameters={
             "config": asdict(config),
-            "source": asdict(source) | ({"data_dir": str(source.data_dir)} if source.data_dir else {}),
+            "source": {
+                name: str(value) if isinstance(value, Path) else value for name, value in asdict(source).items()
+            },
             "gate": asdict(gate),
             **options,
         },

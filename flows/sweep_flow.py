@@ -29,6 +29,7 @@ from tasks.split import split
 from tasks.sweep import summarize
 from tasks.track import end_mlflow_run, mlflow_run, sign_on, sweep_run
 from tasks.trial import judging, trial
+from tasks.validate import validate
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,23 @@ def sweep_flow(
 ) -> State[Swept]:
     """Try `trials` configs in all in a study, go on with it where it was begun, and give the best one to the gate."""
     sign_on()
-    splits = split(download(source), source.dataset)
+    splits, registry = split(download(source), source), Registry(source.model_name)
     client = cluster_client()
     workers = max(1, len(client.scheduler_info()["workers"]))
     study = search.open_study(study_name, study_storage(), seed=seed, pruner=pruner, workers=workers)
     params = asdict(space) | {"trials": trials, "epochs": epochs, "seed": seed, "pruner": pruner, "workers": workers}
     with sweep_run(params, study=study_name, begun=study.user_attrs.get("mlflow_run")) as run:
         study.set_user_attr("mlflow_run", run.id)
-        try_configs(study, space, source, client, run.id, trials=trials, epochs=epochs, seed=seed, workers=workers)
+        validate(splits, registry, run)
+        data = splits.train.sha256
+        try_configs(
+            study, space, source, data, client, run.id, trials=trials, epochs=epochs, seed=seed, workers=workers
+        )
         summarize(study, run)
     best = search.best_config(study, epochs=epochs, seed=seed)
     with mlflow_run(best, source, splits, fresh=False) as run:
         run.set_tags({"sweep": study_name, "sweep_trial": str(study.best_trial.number)})
-        retrained = train_and_judge(best, splits, Registry(f"{source.dataset}-mlp"), gate, run)
+        retrained = train_and_judge(best, splits, registry, gate, run)
     entry = retrained.entry
     swept = Swept(study.best_trial.number, study.best_value, retrained)
     return Completed(name="Promoted" if entry.promoted else KEPT, message="; ".join(entry.reasons), data=swept)
@@ -84,6 +89,7 @@ def try_configs(
     study: optuna.Study,
     space: Space,
     source: DataSource,
+    data: str,
     client: Client,
     sweep: str,
     *,
@@ -105,7 +111,9 @@ def try_configs(
                 each = study.ask()
                 config = search.suggest(each, space, epochs=epochs, seed=seed)
                 asked[each.number] = each
-                future = trial.submit(each.number, config, source, sweep=sweep, process=process, tracking_uri=store)
+                future = trial.submit(
+                    each.number, config, source, data_sha256=data, sweep=sweep, process=process, tracking_uri=store
+                )
                 futures[future] = each.number
                 future.add_done_callback(done.put)
             future = done.get()

@@ -1,4 +1,4 @@
-"""Train once: download → split → train → evaluate → visualize → register."""
+"""Train once: download → split → validate → train → evaluate → visualize → register."""
 
 if __name__ == "__main__":  # first of all, so that the Prefect API boots while the imports below load
     from flows import command_line
@@ -23,6 +23,7 @@ from tasks.report import report_results
 from tasks.split import split
 from tasks.track import end_mlflow_run, mlflow_run, sign_on
 from tasks.train import train
+from tasks.validate import validate
 from tasks.visualize import visualize
 
 
@@ -46,8 +47,8 @@ class Trained:
 def train_flow(config: Config = TrainConfig(), source: DataSource = DataSource(), *, fresh: bool = False) -> Trained:
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model."""
     sign_on()
-    splits = split(download(source), source.dataset)
-    registry = Registry(f"{source.dataset}-mlp")
+    splits = split(download(source), source)
+    registry = Registry(source.model_name)
     with mlflow_run(config, source, splits, fresh=fresh) as run:
         trained = train_and_register(config, splits, registry, run)
         trained = replace(trained, model=registry.promote_first(trained.model))
@@ -56,9 +57,10 @@ def train_flow(config: Config = TrainConfig(), source: DataSource = DataSource()
 
 
 def train_and_register(config: TrainConfig, splits: Splits, registry: Registry, run: Run) -> Trained:
-    """Train on the training part, score, draw, and register as challenger: what every flow does that trains."""
-    mlp, epochs = train(splits.train, config, run)
+    """Look at the data, train, score, draw, and register as challenger: what every flow does that trains."""
+    validate(splits, registry, run)
+    mlp, epochs = train(splits, config, run)
     test, exam = evaluate(mlp, splits, run, epoch=config.epochs)
     visualize(epochs, splits.test, test, run)
-    model = register(mlp, splits.test, test, exam, registry, run, epoch=config.epochs)
+    model = register(mlp, splits, test, exam, registry, run, epoch=config.epochs)
     return Trained(test, exam, model, run)

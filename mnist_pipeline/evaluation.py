@@ -1,5 +1,7 @@
 """Predictions → numbers."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ class Evaluation:
     recall: np.ndarray
     f1: np.ndarray
     confusion: np.ndarray  # (true class, predicted class), counts
+    classes: tuple[str, ...]  # their names
 
     @property
     def accuracy(self) -> float:
@@ -30,10 +33,17 @@ class Evaluation:
         return f"{self.correct:,}/{self.total:,} ({self.accuracy:.2%})".replace("%", " %")
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """The numbers by name, `prefix` before each: `test_accuracy`, `test_recall/3`, …"""
+        """The numbers by name, `prefix` before each: `test_accuracy`, `test_recall/3`, …
+
+        What MLflow does not take in a name becomes a dash; where that makes two names one, the classes are numbered.
+        """
+        labels = [re.sub(r"[^\w.\- ]", "-", name) for name in self.classes]
+        if len(set(labels)) < len(labels):
+            labels = [f"{number}-{name}" for number, name in enumerate(labels)]
         numbers = {"accuracy": self.accuracy, "loss": self.loss, "calibration_error": self.calibration_error}
         for name in ("precision", "recall", "f1"):
-            numbers |= {f"{name}/{label}": float(value) for label, value in enumerate(getattr(self, name))}
+            values = getattr(self, name).tolist()
+            numbers |= {f"{name}/{label}": value for label, value in zip(labels, values, strict=True)}
         return {f"{prefix}_{name}": value for name, value in numbers.items()}
 
 
@@ -44,14 +54,14 @@ def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int = 1000) -
         return torch.cat([model(batch.flatten(1)).softmax(dim=1) for batch in images.split(batch_size)])
 
 
-def evaluate(probabilities: torch.Tensor, labels: torch.Tensor) -> Evaluation:
-    """Score `probabilities` (N, classes) against `labels` (N,)."""
+def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, classes: Sequence[str] | None = None) -> Evaluation:
+    """Score `probabilities` (N, classes) against `labels` (N,); unless they are named, the classes are numbers."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # 130 MB: only where it is used
 
     predicted = probabilities.argmax(dim=1)
-    classes = range(probabilities.shape[1])
+    numbers = range(probabilities.shape[1])
     # A class that is never predicted has precision 0 rather than none.
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
     return Evaluation(
         probabilities=probabilities,
         correct=int((predicted == labels).sum()),
@@ -61,7 +71,8 @@ def evaluate(probabilities: torch.Tensor, labels: torch.Tensor) -> Evaluation:
         precision=precision,
         recall=recall,
         f1=f1,
-        confusion=confusion_matrix(labels, predicted, labels=classes),
+        confusion=confusion_matrix(labels, predicted, labels=numbers),
+        classes=tuple(classes or map(str, numbers)),
     )
 
 

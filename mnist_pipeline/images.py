@@ -1,7 +1,7 @@
-"""Pictures of a digit that were not made for MNIST → what its makers would have made of them: uint8 (28, 28).
+"""Pictures of any size and colour → uint8 images of a model's size, made as its training images were.
 
-They cropped each digit to its ink, fitted it into 20×20 without changing its shape, and put its centre of mass in the
-middle of 28×28, light on dark.
+MNIST's makers cropped each digit to its ink, fitted it into 20×20 without changing its shape, and put its centre of
+mass in the middle of 28×28, light on dark. Images out of a folder of the user's own are only resized.
 """
 
 import io
@@ -11,9 +11,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mnist_pipeline.config import Schema
+
 SIDE, BOX = 28, 20
 CENTRE = 14.0  # of mass: MNIST's own digits lie within half a pixel of it
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG")  # what a stranger may send
+FILE_FORMATS = {  # what is read from a disk: torchvision's, by the ends of their names
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".pgm": "PPM",
+    ".ppm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
 MAX_PIXELS = 50_000_000  # a large photograph's; of more, only the header is read
 WORKING_SIZE = 8 * BOX  # what is larger is shrunk to this first: it is as much as the result can show
 FAINTEST = 24  # of 255: ink that differs from its ground by less is none
@@ -22,33 +35,38 @@ NOISE, FULL = 0.15, 0.85  # of the strongest ink: what is fainter is ground, wha
 
 
 class ImageError(ValueError):
-    """A picture in which no digit can be read."""
+    """A picture of which no image can be made."""
 
 
 class ImageTooLargeError(ImageError):
     """A picture with more pixels than it is safe to unpack."""
 
 
-def read(file: Path | bytes) -> np.ndarray:
-    """Read a PNG or JPEG, of any size and colour, dark on light or light on dark, as MNIST would show it: (28, 28).
+def read(file: Path | bytes, schema: Schema = Schema()) -> np.ndarray:
+    """Read a picture, of any size and colour, as the images that `schema` tells of: uint8 (height, width).
 
-    Raises `ImageError` where it is none, is damaged, shows nothing or is too large.
+    Bytes are a PNG's or a JPEG's; a file may also be a BMP, PPM, TIFF or WebP. Raises `ImageError` where it is none, is
+    damaged or too large, or shows nothing where a digit is to be found.
     """
+    formats = FORMATS if isinstance(file, bytes) else tuple(dict.fromkeys(FILE_FORMATS.values()))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit lies higher than ours
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageTooLargeError(
                         f"it has {width:,}×{height:,} pixels; at most {MAX_PIXELS:,} in all are read"
                     )
                 image.draft(None, (WORKING_SIZE, WORKING_SIZE))  # a JPEG is unpacked no larger than is needed
-                return like_mnist(_grey(ImageOps.exif_transpose(image)))
+                grey = _grey(ImageOps.exif_transpose(image))
+        if schema.pictures == "like-mnist":
+            grey = like_mnist(grey)
+        return resized(grey, schema.height, schema.width)
     except Image.DecompressionBombError:
         raise ImageTooLargeError(f"it has far more than {MAX_PIXELS:,} pixels, more than are read") from None
     except UnidentifiedImageError:
-        raise ImageError("it is neither a PNG nor a JPEG") from None
+        raise ImageError(f"it is neither a {' nor a '.join(formats)}") from None
     except ImageError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow raises on damaged files
@@ -73,6 +91,23 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
     field = np.zeros((SIDE, SIDE), np.uint8)
     field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return field
+
+
+def resized(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fit a grey picture (H, W), 0 to 255, into uint8 (height, width), keeping its shape, in the middle of its ground.
+
+    One that has that size is left as it is.
+    """
+    if grey.shape != (height, width):
+        scale = min(height / grey.shape[0], width / grey.shape[1])
+        rows, columns = (max(round(length * scale), 1) for length in grey.shape)
+        picture = Image.fromarray(grey.astype(np.float32)).resize((columns, rows), Image.Resampling.BICUBIC)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        field = np.full((height, width), np.median(_border(grey)), np.float32)
+        field[top : top + rows, left : left + columns] = np.asarray(picture)
+        grey = field
+    pixels: np.ndarray = np.round(grey.clip(0, 255)).astype(np.uint8)
+    return pixels
 
 
 def _grey(image: Image.Image) -> np.ndarray:

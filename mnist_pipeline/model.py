@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.config import Schema, TrainConfig
 from mnist_pipeline.data import normalize
 
 
@@ -56,11 +56,15 @@ class MLP(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """What is registered and served: raw uint8 images (N, 28, 28) in, probabilities (N, 10) out."""
+    """What is registered and served: raw uint8 images (N, H, W) in, probabilities (N, classes) out.
 
-    def __init__(self, mlp: MLP) -> None:
+    Its schema tells their size and the classes' names; it is no part of the exported graph.
+    """
+
+    def __init__(self, mlp: MLP, schema: Schema = Schema()) -> None:
         super().__init__()
         self.mlp = mlp
+        self.schema = schema
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.mlp(normalize(images).flatten(1))

@@ -7,12 +7,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mnist_pipeline.config import DIGITS
+
 BLUE, GREY, RED = "#2a6fb0", "#666666", "#b3261e"
 
 
-def predictions(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> Figure:
+def predictions(
+    images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str] = DIGITS
+) -> Figure:
     """Draw ten images (10, H, W), two rows of five, each under its label and what the model took it for."""
-    titles = [f"Label: {label}, Predict: {guess}" for label, guess in zip(labels, predicted, strict=True)]
+    names = [_short(name) for name in classes]
+    titles = [f"Label: {names[label]}, Predict: {names[guess]}" for label, guess in zip(labels, predicted, strict=True)]
     return _gallery("MLP INFERENCE RESULTS", images, titles, wrong=labels != predicted)
 
 
@@ -32,13 +37,17 @@ def loss_curve(train_losses: Sequence[float]) -> Figure:
     return figure
 
 
-def confusion(counts: np.ndarray) -> Figure:
-    """Draw a confusion matrix (true class, predicted class); the colour shows the mistakes alone."""
-    figure = Figure(figsize=(8, 7.5), layout="constrained")
+def confusion(counts: np.ndarray, classes: Sequence[str] = DIGITS) -> Figure:
+    """Draw a confusion matrix (true class, predicted class); the colour shows the mistakes alone.
+
+    Of very many classes, the colour alone is drawn.
+    """
+    side = min(max(8, 0.5 * len(counts)), 40)
+    figure = Figure(figsize=(side, side - 0.5), layout="constrained")
     axes = figure.subplots()
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     axes.imshow(mistakes, cmap="Reds", vmax=max(1.5 * mistakes.max(), 1))
-    for row, column in np.ndindex(*counts.shape):
+    for row, column in np.ndindex(*counts.shape) if len(counts) <= 100 else ():
         on_diagonal = row == column
         axes.text(
             column,
@@ -49,22 +58,27 @@ def confusion(counts: np.ndarray) -> Figure:
             color=BLUE if on_diagonal else ("black" if counts[row, column] else GREY),
             fontweight="bold" if on_diagonal else "normal",
         )
-    ticks = range(len(counts))
-    axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True", xticks=ticks, yticks=ticks)
+    ticks, names = range(len(counts)), [_short(name) for name in classes[: len(counts)]]
+    axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True")
+    axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(ticks, names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
 
 
-def surest_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+def surest_mistakes(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] = DIGITS
+) -> Figure:
     """Draw the ten images (of N, H, W) that the model got wrong with the highest confidence, the surest first.
 
     `probabilities` is (N, classes).
     """
+    names = [_short(name) for name in classes]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
-    titles = [f"Label: {labels[i]}, Predict: {predicted[i]} ({confidence[i]:.1%})" for i in surest]
+    titles = [f"Label: {names[labels[i]]}, Predict: {names[predicted[i]]} ({confidence[i]:.1%})" for i in surest]
     title = f"THE SUREST OF {len(wrong):,} MISTAKES IN {len(labels):,} IMAGES"
     return _gallery(title, images[surest], titles, wrong=np.full(len(surest), False))
 
@@ -107,14 +121,19 @@ def slices(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> Figu
     return figure
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
 def _gallery(title: str, images: np.ndarray, titles: Sequence[str], *, wrong: np.ndarray) -> Figure:
     figure = Figure(figsize=(15, 6))  # with margins by hand: a layout engine would draw all of it twice
     figure.suptitle(title, fontsize=16)
     margins = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.88, "wspace": 0.05, "hspace": 0.14}
     grid = figure.subplots(2, 5, gridspec_kw=margins).ravel()
+    size = 12 * min(1, 32 / max(map(len, titles), default=1))  # points: 32 letters of 12 are as wide as an image
     for axes in grid:
         axes.set_axis_off()
     for axes, image, text, is_wrong in zip(grid, images, titles, wrong, strict=False):
         axes.imshow(image, cmap="gray")
-        axes.set_title(text, color=RED if is_wrong else "black")
+        axes.set_title(text, color=RED if is_wrong else "black", fontsize=size)
     return figure

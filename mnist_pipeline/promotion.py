@@ -66,7 +66,7 @@ def decide(
     p_value = mcnemar(won, lost)
     loss = largest_loss(won, lost, total=len(labels), significance=gate.significance)
     falls = champion.recall - challenger.recall
-    worst = int(np.argmax(falls))
+    worst, classes = int(np.argmax(falls)), challenger.classes
     fall = max(0.0, float(falls[worst]))
     new_error, old_error = challenger.calibration_error, champion.calibration_error
     checks = (
@@ -84,7 +84,7 @@ def decide(
         Check(
             "recall",
             fall <= gate.recall_margin,
-            f"recall falls by up to {fall:.2%} (class {worst}), {gate.recall_margin:.2%} is allowed",
+            f"recall falls by up to {fall:.2%} (class {classes[worst]}), {gate.recall_margin:.2%} is allowed",
         ),
         Check(
             "calibration",

@@ -27,6 +27,7 @@ def fingerprint(config: TrainConfig, splits: Splits) -> str:
     parts = {
         "config": asdict(config),
         "data": [part.sha256 for part in (splits.train, splits.test, splits.exam)],
+        "schema": asdict(splits.schema),
         "code": code.hexdigest(),
         "torch": version("torch"),
     }

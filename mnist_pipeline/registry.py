@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class Entry:
     checks: tuple[Check, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
     exam_sha256: str = ""
+    data: str = ""  # what it was trained on
     by: str = field(default_factory=getpass.getuser)
     time: str  # UTC, later than that of the entry before
 
@@ -217,12 +218,16 @@ class Registry:
             "run_id": found.run_id,
         }
 
+    @property
+    def champion_run(self) -> str | None:
+        """The id of the run that made the champion."""
+        champion = self.champion
+        return None if champion is None else self._get(champion).run_id or None
+
     def champion_fingerprint(self) -> str | None:
         """Give the fingerprint of the run that made the champion."""
-        champion = self.champion
-        if champion is None or not (run_id := self._get(champion).run_id):
-            return None
-        return client().get_run(run_id).data.tags.get("fingerprint")
+        run_id = self.champion_run
+        return client().get_run(run_id).data.tags.get("fingerprint") if run_id else None
 
     def _alone(self) -> AbstractContextManager[object]:
         """Keep out all others who could move the champion: on this machine or, where the store is shared, anywhere."""
@@ -252,6 +257,7 @@ class Registry:
     def _record(self, entry: Entry) -> None:
         """Write an entry to the ledger, and its gist to the version's description and to its run."""
         version = self._get(entry.version)
+        entry = replace(entry, data=version.tags.get("data", ""))
         words = (
             f"**{entry.action.capitalize()}** at {entry.time[:16].replace('T', ' ')} UTC: {'; '.join(entry.reasons)}."
         )
@@ -307,9 +313,9 @@ def resolve(uri: str) -> tuple[Registry, int]:
 
 def _about(name: str) -> str:
     return f"""\
-Raw `uint8` images `(N, 28, 28)` → probabilities `(N, 10)`; the normalisation is inside. `champion` is the version to \
-use, `previous_champion` the one before, `challenger` the latest that has not replaced it. Why, is told by each \
-version's description.
+Raw `uint8` images `(N, height, width)` → probabilities `(N, classes)`; the normalisation is inside. `champion` is the \
+version to use, `previous_champion` the one before, `challenger` the latest that has not replaced it. Why, is told by \
+each version's description.
 
 ```python
 model = mlflow.pyfunc.load_model("models:/{name}@champion")

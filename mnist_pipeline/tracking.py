@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from filelock import FileLock
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
+from mlflow import MlflowClient, types
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import TensorSpec
 from sqlalchemy.engine import make_url
 
 from mnist_pipeline import unfinished
-from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.config import ROOT, Schema, TrainConfig
 from mnist_pipeline.data import Examples, denormalize
+from mnist_pipeline.drift import Profile
 from mnist_pipeline.model import MLP, Classifier
 from mnist_pipeline.training import Epoch
 
@@ -37,6 +38,9 @@ EXPERIMENT_TAGS = {
     "mlflow.note.content": "Trainings, retrainings and sweeps by `mnist-pipeline`; each run's description tells more.",
 }
 WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
+PROFILE = "data_profile.json"  # of each run: what its training data looked like
+TABLES = "mlflow.loggedArtifacts"  # a run's tag by which MLflow knows its tables
+AT_ONCE = 1000  # metrics that MLflow takes in one call
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
 
 
@@ -68,7 +72,9 @@ class Run:
         """Log numbers at `step`, save those that it logged before it was interrupted."""
         now = round(time.time() * 1000)
         new = {name: value for name, value in metrics.items() if self.steps_logged.get(name, -1) < step}
-        client().log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in new.items()])
+        numbers = [Metric(name, value, now, step) for name, value in new.items()]
+        for start in range(0, len(numbers), AT_ONCE):
+            client().log_batch(self.id, metrics=numbers[start : start + AT_ONCE])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -79,7 +85,7 @@ class Run:
 
     def log_dataset(self, examples: Examples, *, name: str, context: str, source: Path) -> None:
         """Name a set that the run used, by its content: `context` says what for (`training`, `test`, `exam`)."""
-        shape = [-1, *examples.images.shape[1:]]
+        shape = [-1, *examples.pixels.shape[1:]]
         dataset = Dataset(
             name=name,
             digest=examples.sha256[:32],  # MLflow keeps 36 characters
@@ -94,21 +100,28 @@ class Run:
         client().log_figure(self.id, figure, f"figures/{name}.png")
 
     def log_table(self, rows: list[dict[str, object]], name: str) -> None:
-        columns = {column: [row.get(column) for row in rows] for column in {name: None for row in rows for name in row}}
-        client().log_table(self.id, columns, f"{name}.json")
+        """Log a table as MLflow's own `log_table` does, but in place of what a run that is gone on with had logged."""
+        file, columns = f"{name}.json", list({column: None for row in rows for column in row})
+        client().log_dict(self.id, {"columns": columns, "data": [[*map(row.get, columns)] for row in rows]}, file)
+        tables = json.loads(client().get_run(self.id).data.tags.get(TABLES, "[]"))
+        if file not in (table["path"] for table in tables):
+            self.set_tags({TABLES: json.dumps([*tables, {"path": file, "type": "table"}])})
 
-    def log_model(self, mlp: MLP, sample: torch.Tensor, *, step: int) -> str:
+    def log_profile(self, profile: Profile) -> None:
+        client().log_dict(self.id, profile.to_json(), PROFILE)
+
+    def log_model(self, mlp: MLP, sample: torch.Tensor, *, step: int, schema: Schema = Schema()) -> str:
         """Log the classifier around `mlp`, in the pt2 format, free of pickle; return the model's URI.
 
         `sample` is a few normalised images (N ≥ 2, H, W): the input example, with which the graph is traced as well.
-        The plain weights lie beside it.
+        The plain weights lie beside it, the schema in its metadata.
         """
         classifier = Classifier(mlp).eval()
         pixels = denormalize(sample)
         probabilities = classifier(pixels)
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *pixels.shape[1:]))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *probabilities.shape[1:]))]),
+            inputs=types.Schema([TensorSpec(np.dtype(np.uint8), (-1, *pixels.shape[1:]))]),
+            outputs=types.Schema([TensorSpec(np.dtype(np.float32), (-1, *probabilities.shape[1:]))]),
         )
         again = Classifier(MLP.from_state_dict(mlp.state_dict()))
         assert torch.equal(again(pixels), probabilities)  # what `load_network` builds is what is registered
@@ -126,6 +139,7 @@ class Run:
                 pytorch_model=classifier,
                 serialization_format="pt2",
                 signature=signature,
+                metadata=asdict(schema) | {"classes": list(schema.classes)},
                 input_example=pixels.numpy(),
                 extra_files=[str(state_dict)],
                 pip_requirements=[f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")],
@@ -290,10 +304,21 @@ def load_network(uri: str) -> Classifier:
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = mlflow.artifacts.download_artifacts(f"{uri}/{WEIGHTS}", dst_path=folder)
-            return Classifier(MLP.from_state_dict(torch.load(file, weights_only=True, map_location="cpu"))).eval()
+            mlp = MLP.from_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+        fields = mlflow.models.get_model_info(uri).metadata
+        schema = Schema(**fields | {"classes": tuple(fields["classes"])}) if fields else Schema()
+        return Classifier(mlp, schema).eval()
     except (MlflowException, OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{uri} cannot be loaded from the plain weights beside it, {WEIGHTS}: {reason}") from None
+
+
+def load_profile(run_id: str) -> Profile | None:
+    """Read the profile of the data that the run trained on, where it has kept one."""
+    try:
+        return Profile.from_json(mlflow.artifacts.load_dict(f"runs:/{run_id}/{PROFILE}"))
+    except MlflowException:
+        return None
 
 
 def prepare() -> str:

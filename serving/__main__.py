@@ -34,7 +34,7 @@ def serve(
     web = create_app(model)
     gc.freeze()
     gc.enable()
-    print(f"Draw a digit on http://127.0.0.1:{port}", flush=True)
+    print(f"Draw an image on http://127.0.0.1:{port}", flush=True)
     uvicorn.run(
         web,
         host="127.0.0.1",

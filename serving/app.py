@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mnist_pipeline.config import CHAMPION
+from mnist_pipeline.config import CHAMPION, Schema
 from mnist_pipeline.registry import Registry
 from serving import payload
 from serving.champion import Champion, Loaded
@@ -101,7 +101,8 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
     @app.get("/model")
     def model_card() -> dict[str, Any]:
         loaded = champion.loaded
-        return Registry(loaded.name).card(loaded.version)
+        schema = {"classes": loaded.schema.classes, "image_size": (loaded.schema.height, loaded.schema.width)}
+        return Registry(loaded.name).card(loaded.version) | schema
 
     @app.api_route("/", methods=["GET", "HEAD"])
     async def page() -> FileResponse:
@@ -118,13 +119,13 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
     return app
 
 
-def _answer(loaded: Loaded, read: Callable[[bytes], Any], body: bytes) -> dict[str, Any]:
-    pixels = read(body)
+def _answer(loaded: Loaded, read: Callable[[bytes, Schema], Any], body: bytes) -> dict[str, Any]:
+    pixels = read(body, loaded.schema)
     with torch.inference_mode():
         probabilities = loaded.predict(torch.from_numpy(pixels))
     predictions = [
-        {"digit": digit, "probabilities": row}
-        for digit, row in zip(probabilities.argmax(dim=1).tolist(), probabilities.tolist(), strict=True)
+        {"label": loaded.schema.classes[best], "probabilities": row}
+        for best, row in zip(probabilities.argmax(dim=1).tolist(), probabilities.tolist(), strict=True)
     ]
     if read is payload.from_picture:
         predictions[0]["seen"] = pixels[0].tolist()  # what the network was shown

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mnist_pipeline import tracking
+from mnist_pipeline.config import Schema
 from mnist_pipeline.registry import resolve
 
 logger = logging.getLogger("uvicorn.error")
@@ -19,7 +20,8 @@ class Loaded:
 
     name: str
     version: int
-    predict: Callable[[torch.Tensor], torch.Tensor]  # uint8 images (N, 28, 28) → probabilities (N, classes)
+    predict: Callable[[torch.Tensor], torch.Tensor]  # uint8 images (N, H, W) → probabilities (N, classes)
+    schema: Schema
 
 
 class Champion:
@@ -55,6 +57,7 @@ class Champion:
         if isinstance(loaded, Loaded) and loaded.version == version:
             return loaded
         network = tracking.load_network(registry.uri(version))
-        probabilities = network(torch.zeros((2, 28, 28), dtype=torch.uint8))  # the first call is slow
-        assert probabilities.shape == (2, 10)
-        return Loaded(registry.name, version, network)
+        schema = network.schema
+        blank = torch.zeros((2, schema.height, schema.width), dtype=torch.uint8)
+        assert network(blank).shape == (2, len(schema.classes))  # the first call is slow
+        return Loaded(registry.name, version, network, schema)

@@ -1,4 +1,4 @@
-"""What a request brings → uint8 images (N, 28, 28), or a refusal that says why."""
+"""What a request brings → uint8 images (N, H, W) of the model's size, or a refusal that says why."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,7 +9,8 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mnist_pipeline import images
-from mnist_pipeline.images import SIDE, ImageError, ImageTooLargeError
+from mnist_pipeline.config import Schema
+from mnist_pipeline.images import ImageError, ImageTooLargeError
 
 MAX_BODY = 10 * 2**20  # bytes: a large photograph's
 MAX_IMAGES = 1000
@@ -59,34 +60,36 @@ async def picture_in_form(headers: Headers, body: bytes) -> bytes:
     raise Refusal(422, "the form holds no file: send the image as a file, such as curl -F image=@three.png")
 
 
-def from_picture(content: bytes) -> np.ndarray:
-    """Make a PNG or JPEG like MNIST's images: (1, 28, 28)."""
+def from_picture(content: bytes, schema: Schema) -> np.ndarray:
+    """Make a PNG or JPEG like the images that the model was trained on: (1, H, W)."""
     try:
-        return images.read(content)[None]
+        return images.read(content, schema)[None]
     except ImageTooLargeError as error:
         raise Refusal(413, f"the image is too large: {error}") from None
     except ImageError as error:
         raise Refusal(422, f"the image cannot be used: {error}") from None
 
 
-def from_json(body: bytes) -> np.ndarray:
-    """Take the pixels (28, 28) or (N, 28, 28) of a JSON array as they are."""
+def from_json(body: bytes, schema: Schema) -> np.ndarray:
+    """Take the pixels (H, W) or (N, H, W) of a JSON array as they are."""
+    height, width = schema.height, schema.width
+    shapes = f"({height}, {width}) or (N, {height}, {width})"
     try:
         content = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}") from None
     if not isinstance(content, list):
-        raise Refusal(422, f"the body must be an array of pixels (28, 28) or (N, 28, 28), not {_kind(content)}")
+        raise Refusal(422, f"the body must be an array of pixels {shapes}, not {_kind(content)}")
     try:
         pixels = np.array(content)
     except (ValueError, OverflowError, RecursionError):
-        raise Refusal(422, "the array is ragged: each image must have 28 rows of 28 pixels") from None
+        raise Refusal(422, f"the array is ragged: each image must have {height} rows of {width} pixels") from None
     if pixels.size == 0:
         raise Refusal(422, "there are no images: the array is empty")
     if pixels.ndim == 2:
         pixels = pixels[None]
-    if pixels.shape[1:] != (SIDE, SIDE):
-        raise Refusal(422, f"the array must have the shape (28, 28) or (N, 28, 28), not {np.shape(content)}")
+    if pixels.shape[1:] != (height, width):
+        raise Refusal(422, f"the array must have the shape {shapes}, not {np.shape(content)}")
     if pixels.dtype.kind != "i":
         raise Refusal(422, f"pixels must be whole numbers from 0 to 255, not {pixels.dtype}")
     if pixels.min() < 0 or pixels.max() > 255:

@@ -14,7 +14,8 @@ from mnist_pipeline.tracking import Run
 def evaluate(mlp: MLP, splits: Splits, run: Run, *, epoch: int) -> tuple[Evaluation, Evaluation]:
     """Score the network after `epoch` epochs on the test split and on the exam."""
     test, exam = (
-        evaluation.evaluate(evaluation.predict(mlp, part.images), part.labels) for part in (splits.test, splits.exam)
+        evaluation.evaluate(evaluation.predict(mlp, part.images), part.labels, splits.schema.classes)
+        for part in (splits.test, splits.exam)
     )
     run.log_metrics(test.metrics("test") | exam.metrics("exam"), step=epoch)
     print(f"Test accuracy: {test}")

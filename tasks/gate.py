@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from mnist_pipeline import promotion, reload_check, tracking
 from mnist_pipeline.config import Gate
-from mnist_pipeline.data import Examples, denormalize
+from mnist_pipeline.data import Examples
 from mnist_pipeline.evaluation import Evaluation, evaluate
 from mnist_pipeline.promotion import Decision
 from mnist_pipeline.registry import Entry, ModelVersion, Registry
@@ -17,7 +17,7 @@ from mnist_pipeline.tracking import Run
 @task(name="reload", task_run_name="reload", cache_policy=NO_CACHE)
 def reload(model: ModelVersion, examples: Examples, evaluation: Evaluation) -> float:
     """Give the largest difference between the probabilities of `evaluation` and those that a stranger gets."""
-    pixels = denormalize(examples.images).numpy()
+    pixels = examples.pixels.numpy()
     try:
         probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), pixels)
     except ValueError as error:
@@ -37,7 +37,7 @@ def decide(
         scored = None
         if champion is not None:
             predict = tracking.load_model(registry.uri(champion))
-            scored = evaluate(predict(denormalize(exam.images)), exam.labels)
+            scored = evaluate(predict(exam.pixels), exam.labels, evaluation.classes)
         return promotion.decide(evaluation, scored, exam.labels, gate, reload_gap=reload_gap)
 
     entry = registry.settle(model.number, judge, exam_sha256=exam.sha256)

@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from mnist_pipeline import inference, inputs, tracking
-from mnist_pipeline.data import CLASSES
 
 SPOKEN_OF = 20  # unreadable images that the log names one by one
 
@@ -23,7 +22,7 @@ class Predicted:
     model: str
     out: Path
     total: int  # predictions, without the unreadable
-    counts: tuple[int, ...]  # of each class
+    counts: Mapping[str, int]  # of each class
     unreadable: Mapping[str, str] = field(default_factory=dict)  # file → what is wrong with it
 
 
@@ -31,11 +30,14 @@ class Predicted:
 def predict(images: Path, out: Path, *, model_uri: str, version: int) -> Predicted:
     """Predict `images` with a `version` of a model, write the predictions to `out`, and say how far it has come."""
     model = tracking.load_network(model_uri)
-    counts = np.zeros(CLASSES, int)
+    schema = model.schema
+    classes = len(schema.classes)
+    counts = np.zeros(classes, int)
     unreadable: dict[str, str] = {}
     said = time.monotonic()
-    for chunk, probabilities in inference.write(out, inputs.chunks(images), model, version=version):
-        counts += np.bincount(probabilities.argmax(axis=1), minlength=CLASSES)
+    chunks = inputs.chunks(images, schema)
+    for chunk, probabilities in inference.write(out, chunks, model, version=version, classes=schema.classes):
+        counts += np.bincount(probabilities.argmax(axis=1), minlength=classes)
         unreadable |= chunk.unreadable
         if time.monotonic() - said > 5:
             said = time.monotonic()
@@ -43,4 +45,5 @@ def predict(images: Path, out: Path, *, model_uri: str, version: int) -> Predict
     for name, reason in list(unreadable.items())[:SPOKEN_OF]:
         get_run_logger().warning(f"Not read: {name}: {reason}")
     print(f"{counts.sum():,} images predicted, {len(unreadable):,} not read")
-    return Predicted(model_uri, out, int(counts.sum()), tuple(counts.tolist()), unreadable)
+    by_class = dict(zip(schema.classes, counts.tolist(), strict=True))
+    return Predicted(model_uri, out, int(counts.sum()), by_class, unreadable)

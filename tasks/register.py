@@ -3,7 +3,8 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mnist_pipeline.data import Examples
+from mnist_pipeline.config import Schema
+from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import Evaluation
 from mnist_pipeline.model import MLP
 from mnist_pipeline.registry import ModelVersion, Registry
@@ -12,10 +13,10 @@ from mnist_pipeline.tracking import Run
 
 @task(name="register", task_run_name="register", cache_policy=NO_CACHE)
 def register(
-    mlp: MLP, examples: Examples, test: Evaluation, exam: Evaluation, registry: Registry, run: Run, *, epoch: int
+    mlp: MLP, splits: Splits, test: Evaluation, exam: Evaluation, registry: Registry, run: Run, *, epoch: int
 ) -> ModelVersion:
-    """Register the network after `epoch` epochs, with a few of `examples` to show its input."""
-    model_uri = run.log_model(mlp, examples.images[:10], step=epoch)
+    """Register the network after `epoch` epochs, with a few test images to show its input."""
+    model_uri = run.log_model(mlp, splits.test.images[:10], step=epoch, schema=splits.schema)
     sizes = "-".join(map(str, mlp.sizes))
     model = registry.register(
         run,
@@ -25,13 +26,14 @@ def register(
             "test_accuracy": f"{test.accuracy:.4f}",
             "exam_accuracy": f"{exam.accuracy:.4f}",
             "layers": sizes,
+            "data": str(splits),
         },
     )
-    run.set_tags({"mlflow.note.content": _note(sizes, test, exam, model, epoch)})
+    run.set_tags({"mlflow.note.content": _note(sizes, test, exam, model, splits.schema, epoch)})
     return model
 
 
-def _note(sizes: str, test: Evaluation, exam: Evaluation, model: ModelVersion, epoch: int) -> str:
+def _note(sizes: str, test: Evaluation, exam: Evaluation, model: ModelVersion, schema: Schema, epoch: int) -> str:
     """Tell a stranger who finds the run in MLflow what it is, what came out, and how to load it."""
     return f"""\
 A multilayer perceptron, {sizes}, trained for {epoch} epochs by `mnist-pipeline`.
@@ -42,10 +44,10 @@ A multilayer perceptron, {sizes}, trained for {epoch} epochs by `mnist-pipeline`
 | Exam accuracy | {exam} | {exam.loss:.4f} | {exam.calibration_error:.4f} |
 
 The losses are under *Model metrics*, the figures under *Artifacts*. It is version {model.number} of the registered \
-model `{model.name}`; with raw `uint8` images `(N, 28, 28)`:
+model `{model.name}`; with raw `uint8` images `(N, {schema.height}, {schema.width})`:
 
 ```python
 model = mlflow.pyfunc.load_model("{model.uri}")
-probabilities = model.predict(images)  # (N, 10)
+probabilities = model.predict(images)  # (N, {len(schema.classes)}): {", ".join(schema.classes[:20])}
 ```
 """

@@ -35,20 +35,23 @@ def mlflow_run(config: TrainConfig, source: DataSource, splits: Splits, *, fresh
     """Open the MLflow run that records a training; go on with one that was interrupted, unless it is to be `fresh`."""
     sets = {"training": splits.train, "test": splits.test, "exam": splits.exam}
     params = asdict(config) | {
-        "dataset": source.dataset,
+        "dataset": source.name,
         "data_sha256": splits.source_sha256,
         "exam_sha256": splits.exam.sha256,
         "train_size": len(splits.train),
         "test_size": len(splits.test),
         "exam_size": len(splits.exam),
     }
+    if splits.extra:
+        params |= {"extra_sha256": splits.extra.examples.sha256, "extra_size": len(splits.extra.examples)}
     tags = provenance() | _flow_run_tags()
     training = fingerprint(config, splits)
-    with tracking.start_run(params=params, tags=tags, fingerprint=training, fresh=fresh, name=str(config)) as run:
+    name = str(config) if source.name == "mnist" else f"{source.name}, {config}"
+    with tracking.start_run(params=params, tags=tags, fingerprint=training, fresh=fresh, name=name) as run:
         if run.was_interrupted:
             _say(f"Going on with the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
         for context, examples in sets.items():
-            run.log_dataset(examples, name=f"{source.dataset}-{context}", context=context, source=source.folder)
+            run.log_dataset(examples, name=f"{source.name}-{context}", context=context, source=source.folder)
         yield run
 
 

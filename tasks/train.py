@@ -10,16 +10,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnist_pipeline.config import TrainConfig
-from mnist_pipeline.data import CLASSES, Examples
+from mnist_pipeline.data import Splits
 from mnist_pipeline.model import MLP
 from mnist_pipeline.tracking import Run
 from mnist_pipeline.training import Epoch, fit
 
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, log_prints=True)
-def train(examples: Examples, config: TrainConfig, run: Run) -> tuple[MLP, list[Epoch]]:
-    """Train the network that `config` describes, and log each epoch as it ends."""
-    mlp = MLP.from_config(config, inputs=examples.images[0].numel(), outputs=CLASSES)
+def train(splits: Splits, config: TrainConfig, run: Run) -> tuple[MLP, list[Epoch]]:
+    """Train the network that `config` describes on the training split, and log each epoch as it ends."""
+    examples, schema = splits.train, splits.schema
+    mlp = MLP.from_config(config, inputs=schema.height * schema.width, outputs=len(schema.classes))
     epochs = []
     training = fit(mlp, examples.images, examples.labels, config, checkpoint=run.checkpoint)
     for epoch in _reported(_shown(training, config.epochs), config.epochs):

@@ -15,7 +15,9 @@ def visualize(epochs: list[Epoch], examples: Examples, evaluation: Evaluation, r
     """Draw the loss curve, and on `examples`: ten predictions, the confusion matrix and the surest mistakes."""
     images, labels = examples.images.numpy(), examples.labels.numpy()
     probabilities = evaluation.probabilities.numpy()
-    run.log_figure(plots.predictions(images[:10], labels[:10], probabilities[:10].argmax(axis=1)), "predictions")
+    classes = evaluation.classes
+    guesses = probabilities[:10].argmax(axis=1)
+    run.log_figure(plots.predictions(images[:10], labels[:10], guesses, classes), "predictions")
     run.log_figure(plots.loss_curve([epoch.train_loss for epoch in epochs]), "loss_curve")
-    run.log_figure(plots.confusion(evaluation.confusion), "confusion_matrix")
-    run.log_figure(plots.surest_mistakes(images, labels, probabilities), "surest_mistakes")
+    run.log_figure(plots.confusion(evaluation.confusion, classes), "confusion_matrix")
+    run.log_figure(plots.surest_mistakes(images, labels, probabilities, classes), "surest_mistakes")

@@ -25,6 +25,19 @@ def test_ten_predictions_in_two_rows_of_five() -> None:
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)  # type: ignore[union-attr]
 
 
+def test_classes_are_called_by_their_names() -> None:
+    names = ("cat", "dog", "a name far too long to stand over an image")
+    images, labels, probabilities = IMAGES[:3], np.array([0, 1, 2]), np.eye(3)[[1, 1, 0]]
+    figure = plots.surest_mistakes(images, labels, probabilities, names)
+    assert titles(figure)[:2] == [
+        "Label: cat, Predict: dog (100.0%)",
+        "Label: a name far too …, Predict: cat (100.0%)",
+    ]
+    assert titles(plots.predictions(images, labels, labels, names))[0] == "Label: cat, Predict: cat"
+    (axes,) = plots.confusion(np.eye(3, dtype=int), names).axes
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["cat", "dog"]
+
+
 def test_the_loss_curve_starts_at_epoch_1() -> None:
     (line,) = plots.loss_curve([0.5, 0.2, 0.1]).axes[0].lines
     assert line.get_xydata().tolist() == [[1, 0.5], [2, 0.2], [3, 0.1]]  # type: ignore[union-attr]

@@ -30,7 +30,7 @@ def test_the_exam_is_predicted_as_it_was_scored(trained: Trained, splits: Splits
         trained.exam.correct
     )
     assert set(table["model_version"].to_pylist()) == {trained.model.number}
-    assert sum(predicted.counts) == predicted.total == 10_000
+    assert sum(predicted.counts.values()) == predicted.total == 10_000
 
 
 def test_the_plain_weights_give_what_the_model_gives(trained: Trained, splits: Splits) -> None:

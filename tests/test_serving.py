@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.train_flow import Trained
+from mnist_pipeline.config import Schema
 from mnist_pipeline.data import Splits, denormalize
 from mnist_pipeline.registry import Registry
 from serving import payload
@@ -45,7 +46,7 @@ def test_an_array_of_images_is_predicted_as_it_was_scored(
     answer = web.post("/predict", json=digits.tolist()).json()
     expected = trained.exam.probabilities[:100].numpy()
     assert np.abs([each["probabilities"] for each in answer["predictions"]] - expected).max() < 1e-5
-    assert [each["digit"] for each in answer["predictions"]] == expected.argmax(axis=1).tolist()
+    assert [int(each["label"]) for each in answer["predictions"]] == expected.argmax(axis=1).tolist()
     assert answer["model_version"] == trained.model.number
     (alone,) = web.post("/predict", json=digits[0].tolist()).json()["predictions"]
     assert alone["probabilities"] == pytest.approx(answer["predictions"][0]["probabilities"], abs=1e-6)
@@ -138,7 +139,7 @@ def test_only_this_machines_names_are_answered_to(web: TestClient) -> None:
 
 
 def test_what_goes_wrong_inside_stays_inside(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(content: bytes) -> np.ndarray:
+    def breaks(content: bytes, schema: Schema) -> np.ndarray:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(payload, "from_picture", breaks)

@@ -84,6 +84,15 @@ def test_all_that_a_run_writes_stands_beside_the_database(
     assert (Path(model.artifact_location) / "MLmodel").is_file()
 
 
+def test_a_table_that_is_logged_again_takes_the_place_of_the_first(empty_store: MlflowClient) -> None:
+    with tracking.start_run(params={}, tags={}) as run:
+        run.log_table([{"trial": 0, "lr": 0.1}], "trials")
+        run.log_table([{"trial": 0, "lr": 0.1}, {"trial": 1, "layers": 2}], "trials")
+    table = empty_store.load_table(run.experiment_id, "trials.json")
+    assert table["trial"].tolist() == [0, 1]
+    assert table["layers"].tolist()[1] == 2
+
+
 def test_the_database_stands_at_the_projects_root_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking.tracking_uri() == f"sqlite:///{ROOT}/mlflow.db"

@@ -105,15 +105,15 @@ def test_one_finished_run_for_one_completed_flow_run(trained: Trained, mlflow: M
     assert flow_run.state.is_completed()
 
 
-def test_the_flow_run_has_its_six_tasks_in_order(flow_run: FlowRunFilter) -> None:
+def test_the_flow_run_has_its_seven_tasks_in_order(flow_run: FlowRunFilter) -> None:
     with get_client(sync_client=True) as prefect:
         for _ in range(50):  # the server records the states of tasks a moment later
             tasks = prefect.read_task_runs(flow_run_filter=flow_run)
-            if len(tasks) == 6 and all(task.state and task.state.is_completed() for task in tasks):
+            if len(tasks) == 7 and all(task.state and task.state.is_completed() for task in tasks):
                 break
             time.sleep(0.2)
     tasks.sort(key=lambda task: task.start_time)  # type: ignore[arg-type, return-value]
-    names = ["download", "split", "train", "evaluate", "visualize", "register"]
+    names = ["download", "split", "validate", "train", "evaluate", "visualize", "register"]
     assert [(task.name, task.state_name) for task in tasks] == [(name, "Completed") for name in names]
 
 

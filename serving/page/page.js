@@ -8,19 +8,31 @@ const seen = $("seen").getContext("2d");
 const PEN = 20; // of the board's 280: about as thick as MNIST's strokes
 const STEP = 7;
 
-const bars = Array.from({ length: 10 }, (_, digit) => {
-  const row = $("bars").appendChild(document.createElement("li"));
-  const label = row.appendChild(document.createElement("span"));
-  label.textContent = digit;
-  const track = row.appendChild(document.createElement("div"));
-  track.className = "track";
-  const fill = track.appendChild(document.createElement("div"));
-  fill.className = "fill";
-  const share = row.appendChild(document.createElement("span"));
-  share.className = "share";
-  share.textContent = "–";
-  return { row, fill, share };
-});
+let bars = []; // one for each class
+
+function label(classes) {
+  $("bars").replaceChildren();
+  bars = classes.map((name) => {
+    const row = $("bars").appendChild(document.createElement("li"));
+    const label = row.appendChild(document.createElement("span"));
+    label.textContent = label.title = name;
+    label.className = "label";
+    const track = row.appendChild(document.createElement("div"));
+    track.className = "track";
+    const fill = track.appendChild(document.createElement("div"));
+    fill.className = "fill";
+    const share = row.appendChild(document.createElement("span"));
+    share.className = "share";
+    share.textContent = "–";
+    return { name, row, fill, share };
+  });
+  const longest = Math.max(...classes.map((name) => name.length));
+  $("bars").style.setProperty("--label", `${Math.min(longest + 0.2, 12)}ch`);
+  $("digit").className = longest > 2 ? "name" : "";
+  const digits = classes.join() === "0,1,2,3,4,5,6,7,8,9";
+  document.title = $("title").textContent = digits ? "Draw a digit" : "Draw one of these";
+  $("hint").textContent = digits ? "0 – 9" : "";
+}
 
 let empty = true;
 let last = null; // where the stroke is, while one is drawn
@@ -63,11 +75,11 @@ function clear() {
 }
 
 function show(prediction) {
-  seen.clearRect(0, 0, 28, 28);
-  $("digit").textContent = prediction ? prediction.digit : "–";
-  bars.forEach(({ row, fill, share }, digit) => {
-    const p = prediction ? prediction.probabilities[digit] : 0;
-    row.className = prediction && digit === prediction.digit ? "best" : "";
+  seen.clearRect(0, 0, $("seen").width, $("seen").height);
+  $("digit").textContent = prediction ? prediction.label : "–";
+  bars.forEach(({ name, row, fill, share }, at) => {
+    const p = prediction ? prediction.probabilities[at] : 0;
+    row.className = prediction && name === prediction.label ? "best" : "";
     fill.style.transform = `scaleX(${p})`;
     share.textContent = prediction ? `${(100 * p).toFixed(1)} %` : "–";
   });
@@ -77,8 +89,16 @@ function show(prediction) {
   }
   const sure = Math.max(...prediction.probabilities);
   const how = sure > 0.95 ? "That is a" : sure > 0.6 ? "Probably a" : "Perhaps a";
-  $("words").textContent = `${how} ${prediction.digit}.`;
-  const pixels = seen.createImageData(28, 28);
+  $("words").textContent = `${how} ${prediction.label}.`;
+  const [height, width] = [prediction.seen.length, prediction.seen[0].length];
+  if ($("seen").width !== width || $("seen").height !== height) {
+    [$("seen").width, $("seen").height] = [width, height]; // which clears it
+    $("seen").style.width = `${(84 * width) / Math.max(width, height)}px`;
+    $("seen").style.height = `${(84 * height) / Math.max(width, height)}px`;
+    $("seen").ariaLabel = `The ${width} by ${height} pixels that the network is shown`;
+    $("size").textContent = `${width} × ${height}`;
+  }
+  const pixels = seen.createImageData(width, height);
   prediction.seen.flat().forEach((value, at) => pixels.data.set([value, value, value, 255], 4 * at));
   seen.putImageData(pixels, 0, 0);
 }
@@ -93,10 +113,8 @@ async function ask() {
     const response = await fetch("/predict", { method: "POST", headers: { "Content-Type": "image/png" }, body: image });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
-    if (!empty && about <= drawing) {
-      show(answer.predictions[0]);
-      if (String(answer.model_version) !== $("model").dataset.version) describe();
-    }
+    if (String(answer.model_version) !== $("model").dataset.version) await describe();
+    if (!empty && about <= drawing) show(answer.predictions[0]);
   } catch (error) {
     $("words").textContent = error instanceof TypeError ? "The server does not answer." : `${error.message}.`;
   }
@@ -110,6 +128,7 @@ async function describe() {
     const accuracy = model.exam_accuracy === null ? "" : `, ${(100 * model.exam_accuracy).toFixed(2)} % on the exam`;
     $("model").textContent = `${model.name}, version ${model.version}${accuracy}`;
     $("model").dataset.version = model.version;
+    if (model.classes.join() !== bars.map(({ name }) => name).join()) label(model.classes);
   } catch {
     $("model").textContent = "The server does not answer.";
   }

@@ -1,6 +1,8 @@
 """A visitor draws digits on the page, and finds the run in MLflow's UI and in Prefect's."""
 
+import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,10 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from flows.train_flow import Trained
-from mnist_pipeline.config import ROOT
-from mnist_pipeline.tracking import client
+from mnist_pipeline.config import ROOT, Schema
+from mnist_pipeline.model import MLP
+from mnist_pipeline.registry import Registry
+from mnist_pipeline.tracking import client, start_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,13 +52,20 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def page_url(trained: Trained) -> Iterator[str]:
+@contextlib.contextmanager
+def served(*options: str) -> Iterator[str]:
     port = free_port()
-    server = started([sys.executable, "-m", "serving", "--port", str(port)], f"http://127.0.0.1:{port}/health")
+    command = [sys.executable, "-m", "serving", "--port", str(port), *options]
+    server = started(command, f"http://127.0.0.1:{port}/health")
     yield f"http://127.0.0.1:{port}/"
     server.terminate()
     server.wait()
+
+
+@pytest.fixture(scope="module")
+def page_url(trained: Trained) -> Iterator[str]:
+    with served() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +110,17 @@ def page(browser: "Browser") -> Iterator["Page"]:
     context.close()
 
 
+@pytest.fixture
+def pets_url(trained: Trained) -> Iterator[str]:
+    """A model, untrained, of other classes than digits, on images of another size."""
+    schema = Schema(("cat", "dog", "something else altogether"), 12, 8, "resized")
+    with start_run(params={}, tags={}) as run:
+        uri = run.log_model(MLP(96, [], 3), torch.zeros(2, 12, 8), step=1, schema=schema)
+        model = Registry("pets-mlp").register(run, uri, description="", tags={})
+    with served("--model", model.uri) as url:
+        yield url
+
+
 def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
     """Draw with the mouse, in the board's own 280 × 280."""
     box = page.locator("#ink").bounding_box()
@@ -110,6 +133,16 @@ def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
         for _, (x, y) in pairwise(points):
             page.mouse.move(box["x"] + x * scale, box["y"] + y * scale, steps=8)
         page.mouse.up()
+
+
+def test_the_page_shows_the_classes_and_the_size_of_the_model(page: "Page", pets_url: str) -> None:
+    page.goto(pets_url)
+    playwright.expect(page.locator("h1")).to_have_text("Draw one of these")
+    playwright.expect(page.locator("#bars .label")).to_have_text(["cat", "dog", "something else altogether"])
+    draw(page, SEVEN)
+    playwright.expect(page.locator("#digit")).to_have_text(re.compile("cat|dog|something"))
+    playwright.expect(page.locator("figcaption")).to_have_text("seen, 8 × 12")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 
 
 @pytest.mark.parametrize(("strokes", "digit"), [(THREE, "3"), (SEVEN, "7")])
