@@ -15,7 +15,7 @@ from flows.parameters import Config
 from flows.train_flow import Trained, train_and_register
 from mnist_pipeline import unfinished
 from mnist_pipeline.config import DataSource, Gate, TrainConfig
-from mnist_pipeline.data import Splits
+from mnist_pipeline.data import Splits, denormalize
 from mnist_pipeline.provenance import fingerprint
 from mnist_pipeline.registry import Entry, Registry
 from mnist_pipeline.tracking import Run, unfinished_folder
@@ -69,8 +69,9 @@ def retrain_flow(
 def train_and_judge(config: TrainConfig, splits: Splits, registry: Registry, gate: Gate, run: Run) -> Retrained:
     """Train, register, and let the gate decide: the way of every candidate."""
     trained = train_and_register(config, splits, registry, run)
-    gap = reload(trained.model, splits.exam, trained.exam)
-    entry = decide(trained.model, splits.exam, trained.exam, gate, run, reload_gap=gap, epoch=config.epochs)
+    exam = replace(splits.exam, images=denormalize(splits.exam.images))  # raw, as a registered model takes it
+    gap = reload(trained.model, exam, trained.exam)
+    entry = decide(trained.model, exam, trained.exam, gate, run, reload_gap=gap, epoch=config.epochs)
     trained = replace(trained, model=replace(trained.model, alias=entry.alias))
     report_results(trained.test, trained.exam, trained.model, run)
     report_decision(entry, run)

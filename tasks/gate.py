@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from mnist_pipeline import promotion, reload_check, tracking
 from mnist_pipeline.config import Gate
-from mnist_pipeline.data import Examples, denormalize
+from mnist_pipeline.data import Examples
 from mnist_pipeline.evaluation import Evaluation, evaluate
 from mnist_pipeline.promotion import Decision
 from mnist_pipeline.registry import Entry, ModelVersion, Registry
@@ -15,11 +15,10 @@ from mnist_pipeline.tracking import Run
 
 
 @task(name="reload", task_run_name="reload", cache_policy=NO_CACHE)
-def reload(model: ModelVersion, examples: Examples, evaluation: Evaluation) -> float:
+def reload(model: ModelVersion, exam: Examples, evaluation: Evaluation) -> float:
     """Give the largest difference between the probabilities of `evaluation` and those that a stranger gets."""
-    pixels = denormalize(examples.images).numpy()
     try:
-        probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), pixels)
+        probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), exam.images.numpy())
     except ValueError as error:
         get_run_logger().warning(str(error))
         return float("inf")
@@ -30,14 +29,14 @@ def reload(model: ModelVersion, examples: Examples, evaluation: Evaluation) -> f
 def decide(
     model: ModelVersion, exam: Examples, evaluation: Evaluation, gate: Gate, run: Run, *, reload_gap: float, epoch: int
 ) -> Entry:
-    """Compare `model`, whose `evaluation` on the exam is given, with the champion, and promote it or keep that one."""
+    """Compare `model`, whose `evaluation` on the raw `exam` is given, with the champion: promote it or not."""
     registry = Registry(model.name)
 
     def judge(champion: int | None) -> Decision:
         scored = None
         if champion is not None:
             predict = tracking.load_model(registry.uri(champion))
-            scored = evaluate(predict(denormalize(exam.images)), exam.labels)
+            scored = evaluate(predict(exam.images), exam.labels)
         return promotion.decide(evaluation, scored, exam.labels, gate, reload_gap=reload_gap)
 
     entry = registry.settle(model.number, judge, exam_sha256=exam.sha256)
