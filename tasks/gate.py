@@ -35,7 +35,7 @@ def decide(
     def judge(champion: int | None) -> Decision:
         scored = None
         if champion is not None:
-            predict = tracking.load_model(registry.uri(champion))
+            predict = tracking.load_network(registry.uri(champion))
             scored = evaluate(predict(exam.images), exam.labels)
         return promotion.decide(evaluation, scored, exam.labels, gate, reload_gap=reload_gap)
 
