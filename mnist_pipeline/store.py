@@ -57,7 +57,8 @@ def plain_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
-        words = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        lines = str(error).strip().splitlines()
+        words = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's gist
         if uri.startswith("http"):
             what, remedy = "tracking server", "once it answers, the same command goes on where this one stopped"
         else:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from alembic import command
@@ -110,7 +111,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     tracking.prepare()
     tracking.load_network("models:/mnist-mlp@champion")
-    tracking.load_model("models:/mnist-mlp@champion")
+    mlflow.pyfunc.load_model("models:/mnist-mlp@champion")
     assert {figure.path for figure in old.list_artifacts(run.info.run_id, "figures")}
     with closing(sqlite3.connect(moved / "mlflow.db")) as database:
         for table, column in {"runs": "artifact_uri", "logged_models": "artifact_location"}.items():

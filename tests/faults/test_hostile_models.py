@@ -1,8 +1,11 @@
 """A hostile model under the champion's alias, and a hostile checkpoint: refused, and nothing that they bring is run."""
 
 import hashlib
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,14 +46,14 @@ def proof() -> Iterator[None]:
 
 def mlmodel(loader: str, **fields: str) -> str:
     more = "".join(f"\n    {name}: {value}" for name, value in fields.items())
-    return f"flavors:\n  python_function:\n    loader_module: {loader}\n    data: data{more}\n"
+    return f"flavors:\n  python_function:\n    loader_module: {loader}{more}\n"
 
 
 def pickled_pytorch(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data/model.pth").write_bytes(pickle.dumps(Hostile()))
     (folder / "data/pickle_module_info.txt").write_text("pickle")
-    (folder / "MLmodel").write_text(mlmodel("mlflow.pytorch") + "  pytorch:\n    model_data: data\n")
+    (folder / "MLmodel").write_text(mlmodel("mlflow.pytorch", data="data") + "  pytorch:\n    model_data: data\n")
 
 
 def cloudpickled_pyfunc(folder: Path) -> None:
@@ -61,7 +64,7 @@ def cloudpickled_pyfunc(folder: Path) -> None:
 
 def sklearn(folder: Path) -> None:
     (folder / "model.pkl").write_bytes(cloudpickle.dumps(Hostile()))
-    text = mlmodel("mlflow.sklearn").replace("data: data", "model_path: model.pkl")
+    text = mlmodel("mlflow.sklearn", model_path="model.pkl")
     (folder / "MLmodel").write_text(
         f"{text}  sklearn:\n    pickled_model: model.pkl\n    serialization_format: cloudpickle\n"
     )
@@ -104,14 +107,24 @@ def register(trained: Trained, tmp_path: Path) -> Callable[[Callable[[Path], Non
             folder.mkdir()
         make(folder)
         (folder / "extra_files").mkdir(exist_ok=True)
-        (folder / "extra_files/state_dict.pt").write_bytes(pickle.dumps(Hostile()))
-        registry, client = Registry(f"hostile-{make.__name__}"), MlflowClient()
+        (folder / "extra_files/state_dict.pt").write_bytes(pickle.dumps(Hostile(), protocol=2))
+        registry, client = Registry(f"hostile-{tmp_path.name}"), MlflowClient()
         client.create_registered_model(registry.name)
         client.create_model_version(registry.name, str(folder))
         client.set_registered_model_alias(registry.name, "champion", "1")
         return registry
 
     return register
+
+
+@pytest.mark.parametrize("make", HOSTILE[:-1])
+def test_who_trusts_them_runs_their_code(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """Else the others would prove nothing."""
+    make(tmp_path)
+    program = "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1])"
+    trusting = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}
+    subprocess.run([sys.executable, "-c", program, tmp_path], env=trusting, capture_output=True)
+    Path(PROOF).unlink()  # it is there
 
 
 @pytest.mark.parametrize("make", HOSTILE)
