@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test test-browser test-cluster check format api ui server serve bench bench-sweep constraints clean
+.PHONY: train test test-browser test-cluster test-faults check format api ui server serve bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -25,6 +25,10 @@ test-cluster: $(VENV) .venv/cluster
 	    [ "$$(id -u)" = 0 ] || { echo "make test-cluster needs PostgreSQL: apt-get install postgresql"; exit 1; }; \
 	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql > /dev/null; }
 	touch $@
+
+# What may go wrong from outside, for real (docs/reliability.md); for the record: FAULTS_KILLS=100 FAULTS_REQUESTS=10000
+test-faults: $(VENV)
+	$(BIN)/pytest -m faults tests/faults $(ARGS)
 
 .venv/browser: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"

@@ -1,15 +1,18 @@
 """What each command takes. Only light imports here: a bad value is told at once, before anything is started."""
 
+import contextlib
 import functools
 import inspect
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
+from flows.prefect_api import trouble_with_prefect
 from flows.process import exiting_at_once, importing, naming_this_process
 from mnist_pipeline.config import (
     CHAMPION,
@@ -155,17 +158,18 @@ def history(*, dataset: Dataset = "mnist") -> None:
 
     columns = ("time (UTC)", "version", "decision", "champion", "exam", "by", "why", "data")
     table = Table(*columns, box=None, pad_edge=False)
-    for entry in _registry(dataset).history():
-        table.add_row(
-            entry.time[:16].replace("T", " "),
-            str(entry.version),
-            entry.action,
-            f"{entry.champion_before or '–'} → {entry.champion or '–'}",
-            f"{entry.numbers['accuracy']:.2%}" if "accuracy" in entry.numbers else "",
-            entry.by,
-            "; ".join(entry.reasons),
-            entry.data,
-        )
+    with _registry(dataset) as registry:
+        for entry in registry.history():
+            table.add_row(
+                entry.time[:16].replace("T", " "),
+                str(entry.version),
+                entry.action,
+                f"{entry.champion_before or '–'} → {entry.champion or '–'}",
+                f"{entry.numbers['accuracy']:.2%}" if "accuracy" in entry.numbers else "",
+                entry.by,
+                "; ".join(entry.reasons),
+                entry.data,
+            )
     if not table.row_count:
         raise ValueError("the ledger is empty: no version has been promoted yet")
     Console(width=None if sys.stdout.isatty() else 200).print(table)
@@ -173,13 +177,15 @@ def history(*, dataset: Dataset = "mnist") -> None:
 
 def rollback(*, reason: str = "rolled back by hand", dataset: Dataset = "mnist") -> None:
     """Make the previous champion the champion again."""
-    entry = _registry(dataset).roll_back(reason=reason)
+    with _registry(dataset) as registry:
+        entry = registry.roll_back(reason=reason)
     print(f"The champion is version {entry.champion} again, in place of version {entry.champion_before}")
 
 
 def promote(version: int, *, reason: str, dataset: Dataset = "mnist") -> None:
     """Make a version the champion by hand, whatever the gate said of it."""
-    entry = _registry(dataset).promote_by_hand(version, reason=reason)
+    with _registry(dataset) as registry:
+        entry = registry.promote_by_hand(version, reason=reason)
     print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
 
 
@@ -225,6 +231,10 @@ def run(command: Callable[..., None], *others: Callable[..., None]) -> NoReturn:
             sys.exit(_complaint(error, code=1))
         except KeyboardInterrupt:
             sys.exit(_complaint("stopped", code=130))
+        except Exception as error:
+            if not (trouble := trouble_with_prefect(error)):
+                raise
+            sys.exit(_complaint(trouble, code=1))
     sys.exit(0)
 
 
@@ -269,12 +279,15 @@ Figures        {trained.run.artifacts}/figures
 To browse      {browse}"""
 
 
-def _registry(dataset: str) -> "Registry":
+@contextlib.contextmanager
+def _registry(dataset: str) -> Iterator["Registry"]:
     from mnist_pipeline.registry import Registry
-    from mnist_pipeline.tracking import prepare
+    from mnist_pipeline.tracking import plain_errors, prepare
 
-    prepare()
-    return Registry(model_name(dataset))
+    logging.getLogger("mnist_pipeline").setLevel(logging.WARNING)  # MLflow's imports silence all that do not say
+    with plain_errors():
+        prepare()
+        yield Registry(model_name(dataset))
 
 
 def _app(command: Callable[..., object], **options: Any) -> App:

@@ -4,7 +4,7 @@ Prefect has no mode without an API server. The temporary one that it starts itse
 whole server too, and fragile: a child in the same process group, it dies of the Ctrl-C that the run still has to be
 told of, and outlives a SIGTERM. This one is started first and boots while the command's other imports load. It stands
 in a session of its own, keeps Prefect's usual database, so that `prefect server start` shows its runs later, and leaves
-when the command's end of a pipe closes, whatever ended the command.
+when the command's end of a socket closes, whatever ended the command.
 
 Run as a module (`python -m flows.prefect_api FD`) it is that server.
 """
@@ -12,7 +12,9 @@ Run as a module (`python -m flows.prefect_api FD`) it is that server.
 import atexit
 import contextlib
 import gc
+import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -27,8 +29,11 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run that a tracking server has
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # a word from the library is one of the run's log lines
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # one from before the run is for the console alone
     "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
 }
+
+BOOTED = b"booted"
 
 
 def ensure_prefect_api(*, schedules: bool = False) -> None:
@@ -54,18 +59,73 @@ def ensure_prefect_api(*, schedules: bool = False) -> None:
 def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
     """Start an API that ends with this process, on any free port unless one is named; return its URL.
 
-    Returns at once: requests wait in the socket's queue until the server has booted.
+    Returns at once: requests wait in the socket's queue until the server has booted. So they do when it dies and
+    another takes its place.
     """
-    with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
-        port = listener.getsockname()[1]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "flows.prefect_api", str(listener.fileno()), *(["schedules"] if schedules else [])],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.PIPE,  # its end is the sign to leave
-            start_new_session=True,  # spared by the terminal's Ctrl-C
+    listener = socket.create_server(("127.0.0.1", port), backlog=128)
+    server = _OwnServer(listener, schedules=schedules)
+    threading.Thread(target=server.keep_up, daemon=True).start()
+    atexit.register(server.stop)  # runs after Prefect's own exit handlers, which still send logs
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+
+def trouble_with_prefect(error: Exception) -> str | None:
+    """Say in a line what is wrong with the API, if that is where `error` comes from."""
+    import httpx
+    from prefect.settings import get_current_settings
+
+    if not (isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)):
+        return None
+    if _OwnServer.why_not:
+        home = get_current_settings().home
+        return (
+            f"the Prefect API cannot start: {_OwnServer.why_not}; "
+            f"its home {home} (PREFECT_HOME) must be a folder that can be written, and prefect.db in it whole"
         )
-    atexit.register(_stop, server)  # runs after Prefect's own exit handlers, which still send logs
-    return f"http://127.0.0.1:{port}/api"
+    url = get_current_settings().api.url
+    return f"the Prefect API at {url} does not answer: once it does, the same command goes on where this one stopped"
+
+
+class _OwnServer:
+    """The process that serves, and another in its place should it die."""
+
+    why_not = ""  # it could not boot
+
+    def __init__(self, listener: socket.socket, *, schedules: bool) -> None:
+        self.listener = listener
+        self.command = [sys.executable, "-m", "flows.prefect_api", str(listener.fileno()), *(["schedules"] * schedules)]
+        self.stopping = False
+        self._start()
+
+    def _start(self) -> None:
+        self.word = b""
+        self.line, theirs = socket.socketpair()  # its end is the sign to leave; it brings the server's word
+        with theirs:
+            self.process = subprocess.Popen(
+                self.command,
+                pass_fds=[self.listener.fileno()],
+                stdin=theirs.fileno(),
+                start_new_session=True,  # spared by the terminal's Ctrl-C
+            )
+
+    def keep_up(self) -> None:
+        while not self.stopping:
+            while part := self.line.recv(4096):
+                self.word += part
+            if self.stopping:
+                return
+            if not self.word.startswith(BOOTED):
+                _OwnServer.why_not = self.word.decode(errors="replace") or f"it ended with {self.process.wait()}"
+                self.listener.close()  # nobody is to wait for it
+                return
+            self._start()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.line.shutdown(socket.SHUT_RDWR)
+        if self.word.startswith(BOOTED):  # one that is still booting, or creating its database, ends alone
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=5)
 
 
 def _answers(server: str) -> bool:
@@ -81,19 +141,12 @@ def _use(url: str) -> None:
     refresh_global_settings_context()
 
 
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    assert server.stdin
-    server.stdin.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):  # a first start that is still creating the database ends alone
-        server.wait(timeout=5)
-
-
 def _serve(listener: socket.socket, *, schedules: bool) -> None:
     """Serve Prefect's API on `listener` until stdin ends, with what turns schedules into runs or without."""
     server = None
 
     def leave_with_parent() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)
         if server is None:
             os._exit(0)
         server.should_exit = True
@@ -109,20 +162,42 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
     app = create_app(ephemeral=not schedules, final=True)
     gc.freeze()
     gc.enable()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, log_config=None, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(_LastWords())
+    log.propagate = False
+    server = uvicorn.Server(config)
     home = get_current_settings().home
     home.mkdir(parents=True, exist_ok=True)
     booting = FileLock(home / "booting.lock", thread_local=False)  # of two that create the database at once, one dies
     booting.acquire()
 
     def ask_first() -> None:  # a client's first question, whose first answer takes a quarter of a second
-        urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version")
-        booting.release()
+        with contextlib.suppress(OSError, HTTPException):  # it does not boot
+            urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version")
+            booting.release()
+            _tell(BOOTED)
 
     threading.Thread(target=ask_first, daemon=True).start()
     server.run(sockets=[listener])
     os._exit(0)  # spare the command the second that the interpreter would take to tidy up
 
 
+class _LastWords(logging.Handler):
+    """Why the server ends, for its parent: uvicorn logs the traceback, in which a line says it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if reasons := re.findall(r"^[\w.]+Error: .*", record.getMessage(), re.MULTILINE):
+            _tell(reasons[-1].encode())
+
+
+def _tell(word: bytes) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone
+        os.write(0, word)
+
+
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])
+    try:
+        _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])
+    except Exception as error:
+        _tell(str(error).encode())

@@ -22,9 +22,10 @@ def importing(*, schedules: bool = False) -> Iterator[None]:
     gc.disable()
     ensure_prefect_api(schedules=schedules)
     yield
-    from mnist_pipeline.tracking import prepare
+    from mnist_pipeline.tracking import plain_errors, prepare
 
-    prepare()
+    with plain_errors():
+        prepare()
     gc.freeze()
     gc.enable()
     _keep_tracebacks_off_the_console()
@@ -35,10 +36,10 @@ def naming_this_process() -> Iterator[None]:
     """Let the flow runs within bear this process's name from their first moment: who finds it dead closes them."""
     from prefect import tags
 
-    from mnist_pipeline.tracking import unfinished_folder
+    from mnist_pipeline.tracking import plain_errors, unfinished_folder
     from mnist_pipeline.unfinished import this_process
 
-    with tags(this_process(unfinished_folder())):
+    with plain_errors(), tags(this_process(unfinished_folder())):
         yield
 
 
@@ -76,5 +77,6 @@ def _keep_tracebacks_off_the_console() -> None:
         record.exc_info = record.exc_text = None  # the API's handler, on the inner logger, has had its turn
         return True
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # which adds one of its own
     for handler in logging.getLogger().handlers:
         handler.addFilter(shorten)

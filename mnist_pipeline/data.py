@@ -3,13 +3,15 @@
 import gzip
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from importlib import import_module
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.request import urlopen
 
 import numpy as np
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 BUNDLED = Path(__file__).parent / "mnist"
 TIMEOUT = 20  # seconds that a mirror may stay silent
+PATIENCE = 300  # seconds that it may take for a file
+LARGEST = 100 * 2**20  # bytes; the largest file has 25 million
 
 # Of the unpacked files: torchvision knows only the MD5 of the packed ones.
 UNPACKED_SHA256 = {
@@ -189,6 +193,17 @@ def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:
     return hashlib.sha256(unpacked.read_bytes()).hexdigest() == expected
 
 
+def _copy(response: BufferedReader, file: IO[bytes]) -> None:
+    """Copy what a mirror sends, unless it takes for ever or has no end."""
+    deadline = time.monotonic() + PATIENCE
+    while part := response.read1(2**16):
+        file.write(part)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not whole after {PATIENCE} seconds")
+        if file.tell() > LARGEST:
+            raise OSError(f"more than {LARGEST:,} bytes")
+
+
 def _fetch(packed: Path, md5: str, mirrors: list[str]) -> None:
     """Fetch one file from the first mirror that has it, unpack it beside, then put both in place."""
     from torchvision.datasets.utils import calculate_md5
@@ -203,7 +218,7 @@ def _fetch(packed: Path, md5: str, mirrors: list[str]) -> None:
         try:
             # Not torchvision's download_url: it has no time-out, and fails on file://.
             with urlopen(url, timeout=TIMEOUT) as response, download.open("wb") as file:
-                shutil.copyfileobj(response, file)
+                _copy(response, file)
         except (OSError, HTTPException) as error:
             tried.append(f"{url} failed ({error})")
             continue

@@ -124,8 +124,10 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 
 def _shrunk(image: Image.Image) -> np.ndarray:
-    if max(image.size) > WORKING_SIZE:
-        image = ImageOps.contain(image, (WORKING_SIZE, WORKING_SIZE), Image.Resampling.BOX)
+    scale = WORKING_SIZE / max(image.size)
+    if scale < 1:  # not by ImageOps.contain, which leaves nothing of a line
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
     return np.asarray(image, np.float32)
 
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -25,7 +25,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import TensorSpec
 from sqlalchemy.engine import make_url
 
-from mnist_pipeline import unfinished
+from mnist_pipeline import store, unfinished
 from mnist_pipeline.config import ROOT, Schema, TrainConfig
 from mnist_pipeline.data import Examples, denormalize
 from mnist_pipeline.drift import Profile
@@ -206,7 +206,9 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        store.stop_waiting_after(error)
+        with contextlib.suppress(MlflowException):  # where the store is what failed, the next command ends the run
+            client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     client().set_terminated(run.id, "FINISHED")
 
@@ -289,17 +291,11 @@ def processes_at_work() -> dict[str, str]:
     }
 
 
-def load_model(uri: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Load a registered model: it maps uint8 images (N, H, W) to probabilities (N, classes). Pickle is refused."""
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    model = mlflow.pyfunc.load_model(uri)
-    return lambda images: torch.from_numpy(model.predict(images.numpy()))
-
-
 def load_network(uri: str) -> Classifier:
-    """Load the same from the plain weights beside the model: in a tenth of a second, as torch.export stays unloaded.
+    """Load a registered model: it maps uint8 images (N, H, W) to probabilities (N, classes).
 
-    Nothing that came with the model is run: neither pickle nor code. Raises `ValueError` where that is not possible.
+    It is built from the plain weights beside the model, in a tenth of a second, as torch.export stays unloaded. Nothing
+    that came with the model is run: neither pickle nor code. Raises `ValueError` where that is not possible.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -307,7 +303,7 @@ def load_network(uri: str) -> Classifier:
             mlp = MLP.from_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
         fields = mlflow.models.get_model_info(uri).metadata
         schema = Schema(**fields | {"classes": tuple(fields["classes"])}) if fields else Schema()
-        return Classifier(mlp, schema).eval()
+        return Classifier(mlp, schema).eval().requires_grad_(False)
     except (MlflowException, OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{uri} cannot be loaded from the plain weights beside it, {WEIGHTS}: {reason}") from None
@@ -323,16 +319,25 @@ def load_profile(run_id: str) -> Profile | None:
 
 def prepare() -> str:
     """Create the database and the experiment where they are missing, and make MLflow use them; return its id."""
+    store.set_environment()
     mlflow.set_tracking_uri(tracking_uri())
+    database = _database()
+    artifacts = str(database.parent / "mlartifacts") if database else None  # else, in the working directory
+    if database:
+        store.refuse_read_only(database)
     with exclusively():  # two processes that create the schema at once would break the database
+        if database:
+            if not database.exists():
+                store.create(database)
+            store.look_after(database)
         experiment = client().get_experiment_by_name(EXPERIMENT)
-        if not experiment:  # without a location, the artifacts of a local database would go to the working directory
-            database = _database()
-            location = str(database.parent / "mlartifacts") if database else None
+        if not experiment:
             with excusing("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
-                client().create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
+                client().create_experiment(EXPERIMENT, artifacts, EXPERIMENT_TAGS)
             experiment = client().get_experiment_by_name(EXPERIMENT)
             assert experiment
+        if database and artifacts and experiment.artifact_location != artifacts:
+            store.relocate(database, experiment.artifact_location, artifacts)
         experiment_id = str(experiment.experiment_id)
     mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
     return experiment_id
@@ -340,7 +345,12 @@ def prepare() -> str:
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or else the database at the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or store.uri_of(ROOT / "mlflow.db")
+
+
+def plain_errors() -> contextlib.AbstractContextManager[None]:
+    """Raise `StoreError`, an `OSError` with one line to say, for whatever the store cannot do within."""
+    return store.plain_errors(tracking_uri())
 
 
 def client() -> MlflowClient:

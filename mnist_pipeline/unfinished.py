@@ -34,26 +34,17 @@ def is_alive(folder: Path, process: str) -> bool:
     path = folder / f"{process}.lock"
     if not path.exists():
         return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
+    with _try_lock(path) as dead:
+        return not dead
 
 
 def dead_processes(folder: Path) -> Iterator[str]:
     """Name the processes that were killed, each to one asker only, and forget each once it has been dealt with."""
     for path in sorted(folder.glob("process-*.lock")):
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            continue
-        try:
-            yield path.stem
-            path.unlink(missing_ok=True)
-        finally:
-            lock.release()
+        with _try_lock(path) as dead:
+            if dead:
+                yield path.stem
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -61,17 +52,12 @@ def alone(folder: Path, at: str) -> Iterator[bool]:
     """Say whether this process is the only one of this machine that is `at` it, and keep the others out meanwhile."""
     path = folder / f"{at}.lock"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        path.unlink()  # while it is held: who waits for it looks again
-        lock.release()
+    with _try_lock(path) as alone:
+        try:
+            yield alone
+        finally:
+            if alone:
+                path.unlink()  # while it is held: who waits for it looks again
 
 
 def checkpoint(folder: Path, fingerprint: str, run_id: str) -> Path:
@@ -86,6 +72,21 @@ def interrupted(folder: Path, fingerprint: str) -> list[str]:
             path.unlink(missing_ok=True)
     paths = sorted(folder.glob(f"{fingerprint[:16]}-*.checkpoint"), key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.stem.partition("-")[2] for path in paths]
+
+
+@contextlib.contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Take the lock if it can be had at once, say whether it could, and hold it meanwhile."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _withdraw(lock: FileLock) -> None:

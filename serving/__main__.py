@@ -25,13 +25,14 @@ def serve(
     import torch
     import uvicorn
 
-    from mnist_pipeline.tracking import prepare
+    from mnist_pipeline.tracking import plain_errors, prepare
     from serving.app import create_app
 
     torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine
     sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that looks after the alias
-    prepare()
-    web = create_app(model)
+    with plain_errors():
+        prepare()
+        web = create_app(model)
     gc.freeze()
     gc.enable()
     print(f"Draw an image on http://127.0.0.1:{port}", flush=True)

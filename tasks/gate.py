@@ -15,11 +15,10 @@ from mnist_pipeline.tracking import Run
 
 
 @task(name="reload", task_run_name="reload", cache_policy=NO_CACHE)
-def reload(model: ModelVersion, examples: Examples, evaluation: Evaluation) -> float:
+def reload(model: ModelVersion, exam: Examples, evaluation: Evaluation) -> float:
     """Give the largest difference between the probabilities of `evaluation` and those that a stranger gets."""
-    pixels = examples.pixels.numpy()
     try:
-        probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), pixels)
+        probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), exam.pixels.numpy())
     except ValueError as error:
         get_run_logger().warning(str(error))
         return float("inf")
@@ -30,13 +29,13 @@ def reload(model: ModelVersion, examples: Examples, evaluation: Evaluation) -> f
 def decide(
     model: ModelVersion, exam: Examples, evaluation: Evaluation, gate: Gate, run: Run, *, reload_gap: float, epoch: int
 ) -> Entry:
-    """Compare `model`, whose `evaluation` on the exam is given, with the champion, and promote it or keep that one."""
+    """Compare `model`, whose `evaluation` on `exam` is given, with the champion: promote it or not."""
     registry = Registry(model.name)
 
     def judge(champion: int | None) -> Decision:
         scored = None
         if champion is not None:
-            predict = tracking.load_model(registry.uri(champion))
+            predict = tracking.load_network(registry.uri(champion))
             scored = evaluate(predict(exam.pixels), exam.labels, evaluation.classes)
         return promotion.decide(evaluation, scored, exam.labels, gate, reload_gap=reload_gap)
 

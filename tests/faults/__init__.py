@@ -1,0 +1,1 @@
+"""What goes wrong from outside, for real: see docs/reliability.md."""

@@ -1,0 +1,172 @@
+"""A project of its own for each fault, the processes that suffer it, and how many are tried."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mnist_pipeline.config import ROOT
+
+KILLS = int(os.environ.get("FAULTS_KILLS", "20"))
+REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "1000"))
+SEED = int(os.environ.get("FAULTS_SEED", str(random.SystemRandom().randrange(10**6))))
+TINY = ["--epochs", "3", "--hidden", "16", "--batch-size", "512"]
+
+Process = subprocess.Popen[str]
+
+
+def pytest_report_header() -> str:
+    return f"faults: FAULTS_KILLS={KILLS} FAULTS_REQUESTS={REQUESTS} FAULTS_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("faults")
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """What is random is so by FAULTS_SEED, which the first lines of the output name."""
+    return random.Random(SEED)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project: all that it writes, and Prefect's home, stands in its folder."""
+
+    root: Path
+    started: list[Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for room in ("flows", "tasks", "serving", "mnist_pipeline"):
+            shutil.copytree(ROOT / room, self.root / room, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in (self.home, self.temporary):
+            folder.mkdir()
+
+    @property
+    def home(self) -> Path:
+        return self.root / "prefect"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.database}")
+
+    def start(self, *words: str, **environment: str) -> Process:
+        """Start `python WORDS` in the project, as a user would, with nothing of this session's but the data."""
+        own = {"PYTHONPATH": str(self.root), "PREFECT_HOME": str(self.home), "TMPDIR": str(self.temporary)}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=self.root,
+            env=ours | own | {"PREFECT_UI_URL": "http://127.0.0.1:9"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def train(self, *options: str, **environment: str) -> Process:
+        return self.start("flows/train_flow.py", *(options or TINY), **environment)
+
+    def trains(self, *options: str, **environment: str) -> str:
+        """Train to the end, which must be a good one; give what was printed."""
+        return succeeds(self.train(*options, **environment))
+
+    def servers(self) -> list[int]:
+        """Give the ids of the Prefect APIs that this project's commands have started, dead or alive."""
+        return [pid for pid, words in processes() if "flows.prefect_api" in words and self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return f"PREFECT_HOME={self.home}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
+
+    def clean_up(self) -> None:
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        for pid in self.servers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Iterator[Callable[[Path], Project]]:
+    projects = []
+
+    def make(root: Path) -> Project:
+        projects.append(Project(root))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.clean_up()
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def project(make_project: Callable[[Path], Project], tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project")
+
+
+def succeeds(process: Process, *, within: float = 240) -> str:
+    output, _ = process.communicate(timeout=within)
+    assert process.returncode == 0, output
+    return output
+
+
+def fails(process: Process, *, within: float = 120) -> str:
+    """Let a command fail as it should: the complaint in one line, no traceback; give all that it printed."""
+    output, _ = process.communicate(timeout=within)
+    assert process.returncode not in (0, None), output
+    assert process.returncode > 0, output
+    assert "Traceback" not in output, output
+    return output
+
+
+def reach(process: Process, words: str) -> str:
+    """Read what `process` prints until `words` come."""
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def eventually(holds: Callable[[], object], *, within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, holds
+        time.sleep(0.05)
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """Give all processes that have not ended, each with its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if words := (folder / "cmdline").read_bytes():
+                yield int(folder.name), words.replace(b"\0", b" ").decode(errors="replace")

@@ -1,0 +1,148 @@
+"""Mirrors that misbehave, and files that went bad: never trusted, mended or told, in bounded time."""
+
+import functools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import MNIST
+
+from mnist_pipeline import data
+from mnist_pipeline.config import DataSource
+from mnist_pipeline.data import BUNDLED, DownloadError
+
+NAMES = [name for name, _ in MNIST.resources]
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Misbehaves in the way that the first part of the path says."""
+
+    def do_GET(self) -> None:
+        _, way, name = self.path.split("/")
+        whole = (BUNDLED / name).read_bytes()
+        if way in ("404", "500"):
+            self.send_error(int(way))
+        elif way == "circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+        elif way == "silence":
+            time.sleep(30)
+        else:
+            self.send_response(200)
+            if way != "endless":
+                self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            getattr(self, way)(whole)
+
+    def half(self, whole: bytes) -> None:
+        self.wfile.write(whole[: len(whole) // 2])
+
+    def wrong(self, whole: bytes) -> None:
+        self.wfile.write(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    def page(self, whole: bytes) -> None:
+        self.wfile.write(b"<html>Sign in to this network</html>".ljust(len(whole)))
+
+    def drip(self, whole: bytes) -> None:
+        for byte in whole:
+            self.wfile.write(bytes([byte]))
+            time.sleep(0.1)
+
+    def endless(self, whole: bytes) -> None:
+        while True:
+            self.wfile.write(bytes(2**20))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[[Callable[..., BaseHTTPRequestHandler]], str]]:
+    servers = []
+
+    def start(handler: Callable[..., BaseHTTPRequestHandler]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that have had enough
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.socket.close()
+
+
+@pytest.fixture(scope="module")
+def bad(serve: Callable[..., str]) -> str:
+    return serve(Mirror)
+
+
+@pytest.fixture(scope="module")
+def good(serve: Callable[..., str]) -> str:
+    return serve(functools.partial(Quiet, directory=str(BUNDLED)))
+
+
+WAYS = ["404", "500", "circle", "silence", "half", "wrong", "page", "drip", "endless"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bad_mirror_is_passed_over_or_told_and_never_trusted(
+    way: str, bad: str, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "TIMEOUT", 1)
+    monkeypatch.setattr(data, "PATIENCE", 2)
+    monkeypatch.setattr(data, "BUNDLED", tmp_path / "nowhere")
+    monkeypatch.setattr(MNIST, "mirrors", [])
+    source = DataSource(data_dir=tmp_path, mirror=f"{bad}/{way}")
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match="name a mirror with --mirror URL"):
+        data.download(source)
+    assert time.monotonic() - begun < 20
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in ([], [".lock"])
+
+    monkeypatch.setattr(MNIST, "mirrors", [good])
+    folder = data.download(source)
+    assert len(data.load("mnist", folder)[0]) == 60_000
+
+
+def test_no_mirror_at_all_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "BUNDLED", tmp_path / "nowhere")
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DownloadError, match="Connection refused") as told:
+        data.download(DataSource(data_dir=tmp_path))
+    assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[3], NAMES[0].removesuffix(".gz"), NAMES[3].removesuffix(".gz")])
+@pytest.mark.parametrize("harm", ["cut", "flip", "empty", "gone"])
+def test_a_file_that_went_bad_is_found_and_mended(name: str, harm: str, files: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
+    content = bytearray((folder / name).read_bytes())
+    half = len(content) // 2
+    content[half] ^= 1
+    (folder / name).unlink()
+    if harm != "gone":
+        (folder / name).write_bytes({"cut": content[:half], "flip": content, "empty": bytearray()}[harm])
+    assert data.download(DataSource(data_dir=tmp_path)) == folder
+    for each in folder.iterdir():
+        assert each.name == ".lock" or each.read_bytes() == (files / each.name).read_bytes()
+
+
+def test_a_folder_in_a_files_place_is_told(files: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
+    (folder / NAMES[0]).unlink()
+    (folder / NAMES[0]).mkdir()
+    with pytest.raises(OSError, match=NAMES[0]):
+        data.download(DataSource(data_dir=tmp_path))

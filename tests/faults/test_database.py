@@ -1,0 +1,150 @@
+"""A database that is damaged, too new, too old, read-only, or that was moved; names with odd letters."""
+
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from alembic import command
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+
+from mnist_pipeline import tracking
+from tests.faults.conftest import Project, fails, succeeds
+
+HISTORY = ["flows/retrain_flow.py", "history"]
+A_YEAR_OLD = "bf29a5ff90ea"  # the schema's version in MLflow 3.4
+
+
+def complaint(project: Project, *words: str) -> str:
+    """Let a command fail, and leave the database byte for byte as it is; give its one line."""
+    before = project.database.read_bytes()
+    (line,) = fails(project.start(*(words or HISTORY))).splitlines()
+    assert project.database.read_bytes() == before
+    assert str(project.database) in line
+    return line
+
+
+@pytest.mark.parametrize("harm", ["nonsense", "cut", "overwritten", "another program's"])
+def test_a_damaged_database_is_named_and_left_as_it_is(harm: str, project: Project) -> None:
+    fails(project.start(*HISTORY))  # "the ledger is empty", in a whole database
+    content = bytearray(project.database.read_bytes())
+    if harm == "nonsense":
+        content[:] = b"nonsense" * 1000
+    elif harm == "cut":
+        del content[len(content) // 2 :]
+    elif harm == "overwritten":
+        content[4096 : len(content) // 2] = bytes(len(content) // 2 - 4096)
+    project.database.write_bytes(content)
+    if harm == "another program's":
+        project.database.unlink()
+        with closing(sqlite3.connect(project.database)) as database, database:
+            database.execute("CREATE TABLE recipes (name TEXT)")
+    line = complaint(project)
+    assert "is damaged, or not MLflow's" in line
+    assert "move it away to start with an empty one" in line
+
+
+def test_a_database_of_a_newer_mlflow_is_left_as_it_is(project: Project) -> None:
+    fails(project.start(*HISTORY))
+    with closing(sqlite3.connect(project.database)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'feedbeef2030'")
+    assert "is of a newer MLflow than" in complaint(project)
+
+
+def test_a_database_of_an_older_mlflow_is_copied_before_it_is_upgraded(project: Project) -> None:
+    url = f"sqlite:///{project.database}"
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config = _get_alembic_config(url)  # type: ignore[no-untyped-call]
+        config.attributes["connection"] = connection
+        command.upgrade(config, A_YEAR_OLD)
+    with closing(sqlite3.connect(project.database)) as database, database:
+        database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'old', 'active')")
+    output = fails(project.start(*HISTORY))
+    backup = project.database.with_name(f"mlflow.db.{A_YEAR_OLD}.backup")
+    assert f"it is kept as {backup}" in output
+    assert "the ledger is empty" in output
+    for file, version in ((backup, True), (project.database, False)):
+        with closing(sqlite3.connect(file)) as database:
+            (found,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+            assert (found == A_YEAR_OLD) == version
+            assert database.execute("SELECT name FROM experiments WHERE experiment_id = 7").fetchone() == ("old",)
+
+
+@pytest.fixture
+def read_only(project: Project) -> Iterator[Project]:
+    """The project in a folder that the system lets nobody write to, not even root."""
+    fails(project.start(*HISTORY))
+    bound = subprocess.run(["mount", "--bind", project.root, project.root], capture_output=True, text=True)
+    if bound.returncode:
+        pytest.skip(f"nothing can be mounted here: {bound.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", project.root], check=True)
+        yield project
+    finally:
+        subprocess.run(["umount", project.root], check=True)
+
+
+def test_a_database_that_may_not_be_written_is_named(read_only: Project) -> None:
+    assert "is read-only: make the file and its folder writable" in complaint(read_only)
+    home = str(read_only.root.parent / "prefect")
+    assert "is read-only" in fails(read_only.train(PREFECT_HOME=home)).splitlines()[-1]
+
+
+def test_a_project_that_was_moved_finds_its_models_again(
+    project: Project, make_project: Callable[[Path], Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.trains()
+    moved = tmp_path / "moved to 'here'"
+    shutil.move(project.root, moved)
+    old = MlflowClient(f"sqlite:///{moved}/mlflow.db")
+    (run,) = old.search_runs(["1"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
+    tracking.prepare()
+    tracking.load_network("models:/mnist-mlp@champion")
+    mlflow.pyfunc.load_model("models:/mnist-mlp@champion")
+    assert {figure.path for figure in old.list_artifacts(run.info.run_id, "figures")}
+    with closing(sqlite3.connect(moved / "mlflow.db")) as database:
+        for table, column in {"runs": "artifact_uri", "logged_models": "artifact_location"}.items():
+            assert not database.execute(f"SELECT 1 FROM {table} WHERE {column} LIKE '%/project/%'").fetchall()
+    monkeypatch.undo()
+    tracking.prepare()
+
+
+def test_odd_letters_in_a_path_work(make_project: Callable[[Path], Project], tmp_path: Path) -> None:
+    root = tmp_path / 'Zoë "数字" #1; & $HOME *'
+    project = make_project(root)
+    project.trains()
+    out = root / "pré dictions' %41?.csv"
+    images = root / "image's ?%20.npy"
+    np.save(images, np.zeros((3, 28, 28), np.uint8))
+    succeeds(project.start("flows/predict_flow.py", f"flows/../{images.name}", "--out", f"flows/../{out.name}"))
+    assert len(out.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("letter", ["%", "?", "'"])
+def test_a_path_that_mlflow_would_misread_is_refused(
+    letter: str, make_project: Callable[[Path], Project], tmp_path: Path
+) -> None:
+    project = make_project(tmp_path / f"a{letter}41b")
+    (line,) = fails(project.start(*HISTORY)).splitlines()
+    assert "rename the folder" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == [project.root.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../escaped", "models:/../../escaped/1", "models:/mnist-mlp@../x", "models:/a'b/1"]
+)
+def test_a_name_does_not_lead_outside(name: str, project: Project) -> None:
+    np.save(project.root / "image.npy", np.zeros((1, 28, 28), np.uint8))
+    fails(project.start("flows/predict_flow.py", "image.npy", "--model", name))
+    assert not list(project.root.parent.rglob("escaped*"))

@@ -1,0 +1,112 @@
+"""Processes killed at whatever moment, interrupted, and eight at once: nothing is lost and nothing is left behind."""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from mnist_pipeline import tracking
+from tests.faults.conftest import KILLS, TINY, Project, eventually, succeeds
+
+IN_A_ROW = 5  # kills of the same project, before a command is let through
+MakeProject = Callable[[Path], Project]
+
+
+def statuses(project: Project) -> Counter[str]:
+    return Counter(run.info.status for run in runs(project))
+
+
+def runs(project: Project) -> list:  # type: ignore[type-arg]
+    return list(project.mlflow.search_runs(["1"])) if project.database.exists() else []
+
+
+def prefect_states(project: Project) -> dict[str, str]:
+    """Give the state of each flow run as Prefect's database has it."""
+    with contextlib.closing(sqlite3.connect(project.home / "prefect.db")) as database:
+        return {str(UUID(run)): state for run, state in database.execute("SELECT id, state_type FROM flow_run")}
+
+
+def check_champion(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happened, where there is a champion it can be loaded and used."""
+    if project.database.exists() and project.mlflow.search_registered_models():
+        aliases = project.mlflow.get_registered_model("mnist-mlp").aliases
+        if "champion" in aliases:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.database}")
+            tracking.load_network("models:/mnist-mlp@champion")
+            monkeypatch.undo()
+
+
+def check_all_is_well(project: Project, finished: int) -> None:
+    """So many finished runs, each with every epoch once and a version of its own; nothing else is left."""
+    assert statuses(project)["FINISHED"] == finished
+    assert statuses(project)["RUNNING"] == 0
+    whole = [run for run in runs(project) if run.info.status == "FINISHED"]
+    for run in whole:
+        history = project.mlflow.get_metric_history(run.info.run_id, "train_loss")
+        assert [metric.step for metric in history] == [1, 2, 3]
+    versions = project.mlflow.search_model_versions("name = 'mnist-mlp'")
+    assert sorted(str(version.run_id) for version in versions) == sorted(run.info.run_id for run in whole)
+    assert not set(prefect_states(project).values()) & {"RUNNING", "PENDING", "CANCELLING"}
+    eventually(lambda: not project.servers())
+    leftovers = [*(project.root / "unfinished").iterdir(), *project.root.rglob("*.partial")]
+    assert not leftovers
+
+
+@pytest.mark.parametrize("number", range(-(-KILLS // IN_A_ROW)))
+def test_after_a_kill_at_any_moment_the_next_command_succeeds(
+    number: int, project: Project, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = random.Random(f"{chance.random()} {number}")
+    for _ in range(min(IN_A_ROW, KILLS - number * IN_A_ROW)):
+        process = project.train()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=moments.uniform(0, 11))
+        process.kill()
+        process.wait()
+        check_champion(project, monkeypatch)
+    finished = statuses(project)["FINISHED"]
+    project.trains()
+    check_all_is_well(project, finished + 1)
+    check_champion(project, monkeypatch)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_after_a_signal_both_states_agree_and_the_next_command_goes_on(
+    sign: signal.Signals, project: Project, chance: random.Random
+) -> None:
+    slowest = 0.0
+    for _ in range(max(1, KILLS // 7)):
+        process = project.train()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(2, 10))
+        begun = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)  # as a terminal's Ctrl-C does
+        process.communicate(timeout=60)
+        slowest = max(slowest, time.monotonic() - begun)
+        states = prefect_states(project) if runs(project) else {}
+        for run in runs(project):
+            expected = {"FINISHED": {"COMPLETED"}, "KILLED": {"CRASHED"}, "FAILED": {"FAILED"}}[run.info.status]
+            assert states[run.data.tags["prefect.flow_run_id"]] in expected
+    finished = statuses(project)["FINISHED"]
+    project.trains()
+    check_all_is_well(project, finished + 1)
+    print(f"{sign.name}: ended within {slowest:.1f} s")
+
+
+def test_eight_trainings_at_once_on_no_database_all_succeed(project: Project) -> None:
+    for process in [project.train(*TINY, "--seed", str(seed)) for seed in range(8)]:
+        succeeds(process)
+    check_all_is_well(project, 8)
+    aliases = project.mlflow.get_registered_model("mnist-mlp").aliases
+    assert len(aliases) == 2
+    assert aliases["champion"] != aliases["challenger"]
