@@ -102,7 +102,7 @@ class Accurate(TrainConfig):
     """As far as a plain MLP gets in some three minutes on two cores: wide, deep, never shown an image twice."""
 
     recipe: RecipeName = "accurate"
-    epochs: int = 50
+    epochs: int = 80
     lr: float = 0.004
     schedule: Schedule = "one-cycle"
     batch_size: int = 512
@@ -111,6 +111,7 @@ class Accurate(TrainConfig):
     batch_norm: bool = True
     label_smoothing: float = 0.05
     distortion: float = 1.0
+    bfloat16: bool = True
 
 
 RECIPES: dict[RecipeName, type[TrainConfig]] = {"reference": TrainConfig, "fast": Fast, "accurate": Accurate}

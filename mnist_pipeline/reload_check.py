@@ -43,7 +43,7 @@ def _predict(model_uri: str, folder: Path) -> None:
 
     flavours = mlflow.models.get_model_info(model_uri).flavors
     if flavours["python_function"]["loader_module"] != "mlflow.pytorch" or any(
-        "code" in each for each in flavours.values()
+        each.get("code") for each in flavours.values()
     ):
         raise ValueError("it brings code of its own, which is not run")
     model = mlflow.pyfunc.load_model(model_uri)

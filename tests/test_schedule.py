@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -56,7 +57,7 @@ def test_it_retrains_on_time_and_runs_never_pile_up(schedule: str) -> None:
             states.setdefault(run["state_name"], []).append(run)
     (promoted,) = states["Promoted"]  # there was no champion
     assert promoted["deployment_id"]
-    assert promoted["start_time"] >= promoted["expected_start_time"]
+    assert datetime.fromisoformat(promoted["start_time"]) >= datetime.fromisoformat(promoted["expected_start_time"])
     for cancelled in states["Cancelled"]:  # those that came while it was at work
         assert cancelled["end_time"] <= promoted["end_time"]
 

@@ -140,7 +140,7 @@ def test_a_stranger_is_told_what_the_run_is_and_how_to_load_its_model(trained: T
 
 def test_an_error_ends_both_runs_as_failed(prefect_api: str, source: DataSource, mlflow: MlflowClient) -> None:
     with pytest.raises(FloatingPointError):
-        train_flow(TrainConfig(epochs=1, lr=1e30, optimizer="sgd"), source)
+        train_flow(TrainConfig(epochs=1, lr=1e30, optimizer="sgd"), source, fresh=True)
     (run, *_) = mlflow.search_runs([mlflow.get_experiment_by_name("mnist").experiment_id])  # type: ignore[union-attr]
     assert run.info.status == "FAILED"
     with get_client(sync_client=True) as prefect:
