@@ -99,7 +99,7 @@ class Fast(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Accurate(TrainConfig):
-    """As far as a plain MLP gets in some three minutes on two cores: wide, deep, never shown an image twice."""
+    """As far as a plain MLP gets in some minutes on two cores: wide, deep, never shown an image twice."""
 
     recipe: RecipeName = "accurate"
     epochs: int = 80
