@@ -196,6 +196,13 @@ class Schema:
     width: int = 28
     pictures: Pictures = "like-mnist"  # how a picture becomes an image of that size
 
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Schema":
+        return cls(**{**fields, "classes": tuple(fields["classes"])})
+
     def __str__(self) -> str:
         names = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         return f"{len(self.classes)} classes ({names}) of images {self.height}×{self.width}"

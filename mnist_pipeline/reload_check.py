@@ -33,7 +33,8 @@ def probabilities_elsewhere(model_uri: str, tracking_uri: str, images: np.ndarra
         if program.returncode:
             *_, last_line = ["no word", *program.stderr.strip().splitlines()]
             raise ValueError(f"{model_uri} cannot be loaded elsewhere: {last_line}")
-        return np.load(f"{folder}/probabilities.npy")  # type: ignore[no-any-return]
+        probabilities: np.ndarray = np.load(f"{folder}/probabilities.npy")
+        return probabilities
 
 
 def _predict(model_uri: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs and the models that they log: the only file that imports mlflow."""
+"""Runs and the models that they log; with `store.py`, all of the library that talks to MLflow."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from sqlalchemy.engine import make_url
 
 from mnist_pipeline import store, unfinished
 from mnist_pipeline.config import ROOT, Schema, TrainConfig
-from mnist_pipeline.data import Examples, denormalize
+from mnist_pipeline.data import Examples
 from mnist_pipeline.drift import Profile
 from mnist_pipeline.model import MLP, Classifier
 from mnist_pipeline.training import Epoch
@@ -110,14 +110,13 @@ class Run:
     def log_profile(self, profile: Profile) -> None:
         client().log_dict(self.id, profile.to_json(), PROFILE)
 
-    def log_model(self, mlp: MLP, sample: torch.Tensor, *, step: int, schema: Schema = Schema()) -> str:
+    def log_model(self, mlp: MLP, pixels: torch.Tensor, *, step: int, schema: Schema = Schema()) -> str:
         """Log the classifier around `mlp`, in the pt2 format, free of pickle; return the model's URI.
 
-        `sample` is a few normalised images (N ≥ 2, H, W): the input example, with which the graph is traced as well.
+        `pixels` are a few uint8 images (N ≥ 2, H, W): the input example, with which the graph is traced as well.
         The plain weights lie beside it, the schema in its metadata.
         """
         classifier = Classifier(mlp).eval()
-        pixels = denormalize(sample)
         probabilities = classifier(pixels)
         signature = ModelSignature(
             inputs=types.Schema([TensorSpec(np.dtype(np.uint8), (-1, *pixels.shape[1:]))]),
@@ -139,7 +138,7 @@ class Run:
                 pytorch_model=classifier,
                 serialization_format="pt2",
                 signature=signature,
-                metadata=asdict(schema) | {"classes": list(schema.classes)},
+                metadata=schema.to_json(),
                 input_example=pixels.numpy(),
                 extra_files=[str(state_dict)],
                 pip_requirements=[f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")],
@@ -302,8 +301,7 @@ def load_network(uri: str) -> Classifier:
             file = mlflow.artifacts.download_artifacts(f"{uri}/{WEIGHTS}", dst_path=folder)
             mlp = MLP.from_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
         fields = mlflow.models.get_model_info(uri).metadata
-        schema = Schema(**fields | {"classes": tuple(fields["classes"])}) if fields else Schema()
-        return Classifier(mlp, schema).eval().requires_grad_(False)
+        return Classifier(mlp, Schema.from_json(fields) if fields else Schema()).eval().requires_grad_(False)
     except (MlflowException, OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{uri} cannot be loaded from the plain weights beside it, {WEIGHTS}: {reason}") from None

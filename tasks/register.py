@@ -16,7 +16,7 @@ def register(
     mlp: MLP, splits: Splits, test: Evaluation, exam: Evaluation, registry: Registry, run: Run, *, epoch: int
 ) -> ModelVersion:
     """Register the network after `epoch` epochs, with a few test images to show its input."""
-    model_uri = run.log_model(mlp, splits.test.images[:10], step=epoch, schema=splits.schema)
+    model_uri = run.log_model(mlp, splits.test.pixels[:10], step=epoch, schema=splits.schema)
     sizes = "-".join(map(str, mlp.sizes))
     model = registry.register(
         run,

@@ -34,8 +34,8 @@ def trial(
     """Train with `config` on the larger part of the training split, and score on the rest: numbers go back, no tensors.
 
     A worker fetches the data itself, and makes sure that they are those of the sweep: `data_sha256` names its training
-    split. A trial that is run again, as its worker was killed, goes on in its
-    own MLflow run, a child of the run `sweep`. Should the sweep's `process` be killed, that run is closed with its own.
+    split. A trial that is run again, as its worker was killed, goes on in its own MLflow run, a child of the run
+    `sweep`. Should the sweep's `process` be killed, that run is closed with its own.
     """
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     training, validation, classes = _parts(source, data_sha256)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mnist_pipeline import images
-from mnist_pipeline.data import Splits, denormalize
+from mnist_pipeline.data import Splits
 from mnist_pipeline.images import ImageError, ImageTooLargeError
 
 
@@ -33,7 +33,7 @@ def stroke(
 
 @pytest.fixture(scope="module")
 def digits(splits: Splits) -> np.ndarray:
-    return denormalize(splits.exam.images).numpy()
+    return splits.exam.pixels.numpy()
 
 
 def test_mnists_own_digits_pass_unchanged(digits: np.ndarray) -> None:

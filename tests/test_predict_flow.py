@@ -15,7 +15,7 @@ from flows.predict_flow import predict_flow
 from flows.train_flow import Trained
 from mnist_pipeline import registry, tracking
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.data import BUNDLED, Splits, denormalize
+from mnist_pipeline.data import BUNDLED, Splits
 
 COMMAND = [sys.executable, str(ROOT / "flows" / "predict_flow.py")]
 EXAM = BUNDLED / "t10k-images-idx3-ubyte.gz"
@@ -36,7 +36,7 @@ def test_the_exam_is_predicted_as_it_was_scored(trained: Trained, splits: Splits
 
 
 def test_the_plain_weights_give_what_the_model_gives(trained: Trained, splits: Splits) -> None:
-    pixels = denormalize(splits.exam.images[:500])
+    pixels = splits.exam.pixels[:500]
     network, model = tracking.load_network(trained.model.uri), mlflow.pyfunc.load_model(trained.model.uri)
     assert np.abs(network(pixels).numpy() - model.predict(pixels.numpy())).max() < 1e-6
 
@@ -45,7 +45,7 @@ def test_a_folder_ends_with_a_word_about_what_could_not_be_read(
     trained: Trained, splits: Splits, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    for number, digit in enumerate(denormalize(splits.exam.images[:3]).numpy()):
+    for number, digit in enumerate(splits.exam.pixels[:3].numpy()):
         Image.fromarray(255 - digit).resize((100, 100)).save(tmp_path / "in" / f"{number}.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
     result = run("in", "--out", "p.csv", cwd=tmp_path)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import Schema
-from mnist_pipeline.data import Splits, denormalize
+from mnist_pipeline.data import Splits
 from mnist_pipeline.registry import Registry
 from serving import payload
 from serving.app import create_app
@@ -37,7 +37,7 @@ def web(trained: Trained) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def digits(splits: Splits) -> np.ndarray:
-    return denormalize(splits.exam.images[:100]).numpy()
+    return splits.exam.pixels[:100].numpy()
 
 
 def test_an_array_of_images_is_predicted_as_it_was_scored(

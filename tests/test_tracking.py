@@ -13,7 +13,7 @@ from mlflow.artifacts import download_artifacts
 from flows.train_flow import Trained
 from mnist_pipeline import tracking
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.data import Splits, denormalize
+from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import predict
 from mnist_pipeline.model import MLP
 from mnist_pipeline.registry import Registry
@@ -30,7 +30,7 @@ numpy.save("probabilities.npy", model.predict(numpy.load("pixels.npy")))
 def test_a_registered_model_gives_the_same_probabilities_in_a_clean_process(
     trained: Trained, splits: Splits, home: Path, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "pixels.npy", denormalize(splits.test.images[:100]).numpy())
+    np.save(tmp_path / "pixels.npy", splits.test.pixels[:100].numpy())
     subprocess.run(
         [sys.executable, "-c", ELSEWHERE, trained.model.uri],
         cwd=tmp_path,
@@ -67,7 +67,7 @@ def test_the_first_version_is_the_champion_and_every_later_one_the_challenger(
 ) -> None:
     for number in (1, 2, 3):
         with tracking.start_run(params={}, tags={}) as run:
-            uri = run.log_model(MLP(784, [], 10), splits.test.images[:2], step=1)
+            uri = run.log_model(MLP(784, [], 10), splits.test.pixels[:2], step=1)
             model = Registry().promote_first(Registry().register(run, uri, description="", tags={}))
         assert (model.number, model.alias) == (number, "champion" if number == 1 else "challenger")
     assert empty_store.get_registered_model("mnist-mlp").aliases == {"champion": 1, "challenger": 3}
@@ -77,7 +77,7 @@ def test_all_that_a_run_writes_stands_beside_the_database(
     empty_store: MlflowClient, splits: Splits, tmp_path: Path
 ) -> None:
     with tracking.start_run(params={}, tags={}) as run:
-        uri = run.log_model(MLP(784, [], 10), splits.test.images[:2], step=1)
+        uri = run.log_model(MLP(784, [], 10), splits.test.pixels[:2], step=1)
     assert run.artifacts == str(tmp_path / "mlartifacts" / run.id / "artifacts")
     model = empty_store.get_logged_model(uri.removeprefix("models:/"))
     assert model.artifact_location.startswith(str(tmp_path / "mlartifacts"))

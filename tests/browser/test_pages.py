@@ -115,7 +115,7 @@ def pets_url(trained: Trained) -> Iterator[str]:
     """A model, untrained, of other classes than digits, on images of another size."""
     schema = Schema(("cat", "dog", "something else altogether"), 12, 8, "resized")
     with start_run(params={}, tags={}) as run:
-        uri = run.log_model(MLP(96, [], 3), torch.zeros(2, 12, 8), step=1, schema=schema)
+        uri = run.log_model(MLP(96, [], 3), torch.zeros(2, 12, 8, dtype=torch.uint8), step=1, schema=schema)
         model = Registry("pets-mlp").register(run, uri, description="", tags={})
     with served("--model", model.uri) as url:
         yield url

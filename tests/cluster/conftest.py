@@ -171,6 +171,6 @@ def addresses(postgres: None, machine: Callable[[str], Machine], ports: dict[str
         process = servers.start(words, **exports)
         if name == "bucket":
             assert process.wait() == 0, servers.said
-    for name, path in {"tracker": "health", "prefect": "api/health"}.items():
-        wait_until(lambda: urlopen(f"http://127.0.0.1:{ports[name]}/{path}").status == 200, f"the server {name}")  # noqa: B023
+    wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['tracker']}/health").status == 200, "the tracking server")
+    wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['prefect']}/api/health").status == 200, "the Prefect server")
     return {name: servers.environment[name] for name in block("addresses")[0]}

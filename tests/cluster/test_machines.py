@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import optuna
 import pytest
@@ -151,8 +152,8 @@ def test_the_runs_of_a_lost_machine_are_closed(
     lost: str, two_at_once: list[Any], yours: Machine, store: MlflowClient, prefect: SyncPrefectClient
 ) -> None:
     run = store.get_run(lost)
-    flow_run = run.data.tags["prefect.flow_run_id"]
-    wait_until(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", "that Prefect finds it lost")  # type: ignore[arg-type]
+    flow_run = UUID(run.data.tags["prefect.flow_run_id"])
+    wait_until(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", "that Prefect finds it lost")
     if run.info.status == "RUNNING":  # nothing has been trained since
         yours.run([*command("history")[:-1], "--epochs", "1", "--hidden"])
     assert store.get_run(lost).info.status == "KILLED"
