@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mnist_pipeline import inference, inputs, registry, tracking
+from mnist_pipeline import inference, inputs, registry, store, tracking
 from mnist_pipeline.config import CHAMPION, ROOT
 from mnist_pipeline.data import BUNDLED
 
@@ -32,7 +32,7 @@ def write_idx(path: Path) -> None:
 
 
 def library(source: Path, out: Path) -> None:
-    tracking.prepare()
+    store.prepare()
     models, version = registry.resolve(CHAMPION)
     model = tracking.load_network(models.uri(version))
     seconds = 0.0

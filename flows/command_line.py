@@ -127,7 +127,7 @@ def sweep(
         from flows.sweep_flow import Swept, sweep_flow
         from mnist_pipeline.data import import_readers
         from mnist_pipeline.search import study_to_open
-        from mnist_pipeline.tracking import study_storage
+        from mnist_pipeline.store import study_storage
 
         import_readers()
 
@@ -267,7 +267,7 @@ def _with_recipe(command: Callable[..., None], name: RecipeName) -> Callable[...
 
 
 def _summary(trained: "Trained") -> str:
-    from mnist_pipeline.tracking import is_local
+    from mnist_pipeline.store import is_local
 
     browse = f"make -C {ROOT} ui\nthen           {trained.run.url}" if is_local() else trained.run.url
     return f"""\
@@ -282,7 +282,7 @@ To browse      {browse}"""
 @contextlib.contextmanager
 def _registry(dataset: str) -> Iterator["Registry"]:
     from mnist_pipeline.registry import Registry
-    from mnist_pipeline.tracking import plain_errors, prepare
+    from mnist_pipeline.store import plain_errors, prepare
 
     logging.getLogger("mnist_pipeline").setLevel(logging.WARNING)  # MLflow's imports silence all that do not say
     with plain_errors():

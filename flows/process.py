@@ -22,7 +22,7 @@ def importing(*, schedules: bool = False) -> Iterator[None]:
     gc.disable()
     ensure_prefect_api(schedules=schedules)
     yield
-    from mnist_pipeline.tracking import plain_errors, prepare
+    from mnist_pipeline.store import plain_errors, prepare
 
     with plain_errors():
         prepare()
@@ -36,7 +36,7 @@ def naming_this_process() -> Iterator[None]:
     """Let the flow runs within bear this process's name from their first moment: who finds it dead closes them."""
     from prefect import tags
 
-    from mnist_pipeline.tracking import plain_errors, unfinished_folder
+    from mnist_pipeline.store import plain_errors, unfinished_folder
     from mnist_pipeline.unfinished import this_process
 
     with plain_errors(), tags(this_process(unfinished_folder())):

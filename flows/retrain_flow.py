@@ -18,7 +18,8 @@ from mnist_pipeline.config import DataSource, Gate, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.provenance import fingerprint
 from mnist_pipeline.registry import Entry, Registry
-from mnist_pipeline.tracking import Run, unfinished_folder
+from mnist_pipeline.store import unfinished_folder
+from mnist_pipeline.tracking import Run
 from tasks.download import download
 from tasks.gate import decide, reload
 from tasks.notify import KEPT, notify_of_state

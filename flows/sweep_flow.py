@@ -21,7 +21,7 @@ from mnist_pipeline import search
 from mnist_pipeline.config import DataSource, Gate, Pruner, Space
 from mnist_pipeline.registry import Registry
 from mnist_pipeline.search import Outcome
-from mnist_pipeline.tracking import study_storage, tracking_uri, unfinished_folder
+from mnist_pipeline.store import study_storage, tracking_uri, unfinished_folder
 from mnist_pipeline.unfinished import this_process
 from tasks.download import download
 from tasks.notify import KEPT, notify_of_state

@@ -67,5 +67,6 @@ class Classifier(nn.Module):
         self.schema = schema
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 `images` (N, H, W) to float32 probabilities (N, classes)."""
         logits: torch.Tensor = self.mlp(normalize(images).flatten(1))
         return logits.softmax(dim=1)

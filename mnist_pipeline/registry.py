@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Any, Literal
 
 from mnist_pipeline.promotion import Check, Decision
-from mnist_pipeline.tracking import Run, client, exclusively, excusing, find_version, is_local
+from mnist_pipeline.store import client, exclusively, excusing, is_local
+from mnist_pipeline.tracking import Run, find_version
 from mnist_pipeline.turns import turn
 
 Alias = Literal["champion", "previous_champion", "challenger"]
@@ -55,7 +56,7 @@ class Entry:
     exam_sha256: str = ""
     data: str = ""  # what it was trained on
     by: str = field(default_factory=getpass.getuser)
-    time: str  # UTC, later than that of the entry before
+    time: str = ""  # UTC, later than that of the entry before; set as it is recorded
 
     @property
     def promoted(self) -> bool:
@@ -123,7 +124,6 @@ class Registry:
                     champion_before=None,
                     champion=model.number,
                     reasons=reasons,
-                    time=self._next_time(),
                 )
             )
         return ModelVersion(self.name, model.number, "champion")
@@ -151,13 +151,8 @@ class Registry:
                 checks=decision.checks,
                 numbers=decision.numbers,
                 exam_sha256=exam_sha256,
-                time=self._next_time(),
             )
-            if decision.promoted:
-                self._promote(entry)
-            else:
-                self._record(entry)
-            return entry
+            return self._promote(entry) if decision.promoted else self._record(entry)
 
     def promote_by_hand(self, version: int, *, reason: str) -> Entry:
         """Make `version` the champion whatever the gate said of it."""
@@ -174,10 +169,8 @@ class Registry:
                 champion_before=before,
                 champion=version,
                 reasons=(reason,),
-                time=self._next_time(),
             )
-            self._promote(entry)
-            return entry
+            return self._promote(entry)
 
     def roll_back(self, *, reason: str) -> Entry:
         """Give the champion's place back to the one before; asked again, to the one before that."""
@@ -193,12 +186,10 @@ class Registry:
                 champion_before=bad,
                 champion=previous,
                 reasons=(reason,),
-                time=self._next_time(),
             )
             self._set_alias("champion", previous)
             self._set_alias("previous_champion", before_that)
-            self._record(entry)
-            return entry
+            return self._record(entry)
 
     def history(self) -> list[Entry]:
         """Give the ledger, the oldest entry first."""
@@ -245,19 +236,20 @@ class Registry:
         """Give the champion, or the one before where `version` took its place and was killed before it could say so."""
         return self.version("previous_champion" if self.champion == version else "champion")
 
-    def _promote(self, entry: Entry) -> None:
+    def _promote(self, entry: Entry) -> Entry:
         """Move the aliases, then write the ledger; wherever this is cut off, there is a champion."""
         if entry.champion_before != entry.version:
             self._set_alias("previous_champion", entry.champion_before)
         self._set_alias("champion", entry.version)
-        self._record(entry)
+        entry = self._record(entry)
         if self.version("challenger") == entry.version:
             self._set_alias("challenger", None)
+        return entry
 
-    def _record(self, entry: Entry) -> None:
-        """Write an entry to the ledger, and its gist to the version's description and to its run."""
+    def _record(self, entry: Entry) -> Entry:
+        """Write an entry to the ledger, and its gist to the version's description and to its run; give what it says."""
         version = self._get(entry.version)
-        entry = replace(entry, data=version.tags.get("data", ""))
+        entry = replace(entry, data=version.tags.get("data", ""), time=entry.time or self._next_time())
         words = (
             f"**{entry.action.capitalize()}** at {entry.time[:16].replace('T', ' ')} UTC: {'; '.join(entry.reasons)}."
         )
@@ -272,6 +264,7 @@ class Registry:
             LEDGER + entry.time: json.dumps(asdict(entry)),  # the last, as it says that all is done
         }.items():
             client().set_model_version_tag(self.name, version.version, name, value)
+        return entry
 
     def _models(self) -> list[Any]:
         return list(client().search_registered_models(f"name = '{self.name}'"))

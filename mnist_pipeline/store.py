@@ -1,45 +1,129 @@
-"""The store that MLflow keeps runs in: looked after before it is opened, and spoken of plainly where it fails."""
+"""The store that runs are kept in: where it is, who may write to it now, and what is said where it fails."""
 
 import contextlib
-import logging
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-logger = logging.getLogger(__name__)
+from mnist_pipeline import database
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.database import WRITABLE, StoreError
+
+EXPERIMENT = "mnist"
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the UI shows what belongs to training
+    "mlflow.note.content": "Trainings, retrainings and sweeps by `mnist-pipeline`; each run's description tells more.",
+}
 
 # A tracking server is asked again after 0, 6, 12 and 24 seconds, then given up; MLflow's own patience is 247 seconds.
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = {RETRIES: "4", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
-MIGRATIONS = Path(mlflow.__file__).parent / "store/db_migrations/versions"  # REVISION_WORDS.py, each naming the last
-BUSY = 20  # seconds that another process may keep the database locked, as in MLflow
-MOVED = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
 REMEDIES = {
     "disk is full": "make room, and give the command again",
-    "readonly database": "make the file and its folder writable, or name another in MLFLOW_TRACKING_URI",
+    "readonly database": WRITABLE,
     "disk I/O error": "see that its disk is writable and has room, and give the command again",
 }
 
 
-class StoreError(OSError):
-    """The store cannot be used: which, why, and what to do."""
+def prepare() -> str:
+    """Create the database and the experiment where they are missing, and make MLflow use them; return its id."""
+    _set_environment()
+    mlflow.set_tracking_uri(tracking_uri())
+    file = _file()
+    artifacts = str(file.parent / "mlartifacts") if file else None  # else, where the server keeps them
+    if file:
+        database.refuse_read_only(file)
+    with exclusively():  # two processes that create the schema at once would break the database
+        if file:
+            if not file.exists():
+                database.create(file)
+            database.look_after(file)
+        experiment = client().get_experiment_by_name(EXPERIMENT)
+        if not experiment:
+            with excusing("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
+                client().create_experiment(EXPERIMENT, artifacts, EXPERIMENT_TAGS)
+            experiment = client().get_experiment_by_name(EXPERIMENT)
+            assert experiment
+        if file and artifacts and experiment.artifact_location != artifacts:
+            database.relocate(file, experiment.artifact_location, artifacts)
+        experiment_id = str(experiment.experiment_id)
+    mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
+    return experiment_id
 
 
-def set_environment() -> None:
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or else the database at the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or database.uri_of(ROOT / "mlflow.db")
+
+
+def client() -> MlflowClient:
+    """Give a client of the store, for whatever the rooms around it do with runs and versions."""
+    return MlflowClient(tracking_uri())
+
+
+def is_local() -> bool:
+    """Say whether the store is a file, which only the processes of this machine write to."""
+    return _file() is not None
+
+
+def study_storage() -> str:
+    """`OPTUNA_STORAGE`, as Optuna's own commands read it, or else a database beside the runs'."""
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{_folder() / 'optuna.db'}"
+
+
+def unfinished_folder() -> Path:
+    """Give the folder, beside the database, of what has not come to its end."""
+    return _folder() / "unfinished"
+
+
+def exclusively() -> contextlib.AbstractContextManager[object]:
+    """Keep the other processes of this machine out; who is in may enter again."""
+    return FileLock(f"{_file() or ROOT / 'mlflow'}.lock", is_singleton=True)
+
+
+@contextlib.contextmanager
+def excusing(*codes: str) -> Iterator[None]:
+    """Let MLflow's errors of these `codes` pass."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise `StoreError`, an `OSError` with one line to say, for whatever the store cannot do within."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        lines = str(error).strip().splitlines()
+        words = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's gist
+        uri = tracking_uri()
+        if uri.startswith("http"):
+            what, remedy = "tracking server", "once it answers, the same command goes on where this one stopped"
+        else:
+            what, remedy = "database", "what is in it is left as it is"
+            remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in words), remedy)
+        raise StoreError(f"the {what} {_without_password(uri)} failed: {_without_password(words)}; {remedy}") from error
+
+
+def stop_waiting_after(error: BaseException) -> None:
+    """After a tracking server was waited for in vain, ask it once and no more: what is left to do is to end."""
+    if isinstance(error, MlflowException) and not isinstance(error, RestException):
+        os.environ[RETRIES] = "0"
+
+
+def _set_environment() -> None:
     """Set how long MLflow waits for a server, and take the password out of its address, which is shown far and wide."""
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -51,103 +135,22 @@ def set_environment() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = address._replace(netloc=host).geturl()
 
 
-@contextlib.contextmanager
-def plain_errors(uri: str) -> Iterator[None]:
-    """Make one line of what MLflow and the database under it have to say of the store `uri`."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        lines = str(error).strip().splitlines()
-        words = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's gist
-        if uri.startswith("http"):
-            what, remedy = "tracking server", "once it answers, the same command goes on where this one stopped"
-        else:
-            what, remedy = "database", "what is in it is left as it is"
-            remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in words), remedy)
-        raise StoreError(f"the {what} {without_password(uri)} failed: {without_password(words)}; {remedy}") from error
-
-
-def without_password(words: str) -> str:
+def _without_password(words: str) -> str:
     """Take the user and the password out of each URI in `words`."""
     return re.sub(r"(?<=://)[^/\s]+@", "", words)
 
 
-def stop_waiting_after(error: BaseException) -> None:
-    """After a tracking server was waited for in vain, ask it once and no more: what is left to do is to end."""
-    if isinstance(error, MlflowException) and not isinstance(error, RestException):
-        os.environ[RETRIES] = "0"
+def _folder() -> Path:
+    return (_file() or ROOT / "mlflow").parent
 
 
-def uri_of(database: Path) -> str:
-    """Name a database as MLflow wants it. Raises `StoreError` where its path has letters that MLflow misreads."""
-    if odd := set("%?'") & set(str(database)):
-        raise StoreError(f"MLflow takes no path with {' or '.join(odd)} in it, such as {database}: rename the folder")
-    return f"sqlite:///{database}"
+def _file() -> Path | None:
+    """Give the file that a SQLite tracking URI names."""
+    if not tracking_uri().startswith("sqlite"):
+        return None
+    return Path(make_url(tracking_uri()).database or "").resolve()
 
 
-def create(database: Path) -> None:
-    """Create `database`, whole or not at all: MLflow alone would leave half of a schema where it is killed."""
-    partial = database.with_name(f".{database.name}.partial")
-    partial.unlink(missing_ok=True)
-    with contextlib.chdir(database.parent):  # where MLflow's own experiment would put its artifacts
-        MlflowClient(uri_of(partial)).get_experiment("0")
-    partial.replace(database)
-
-
-def refuse_read_only(database: Path) -> None:
-    """Raise `StoreError` where `database` is there, and cannot be written."""
-    if database.exists() and not all(os.access(path, os.W_OK) for path in (database, database.parent)):
-        raise StoreError(f"the database {database} is read-only: {REMEDIES['readonly database']}")
-
-
-@cache
-def look_after(database: Path) -> None:
-    """Before MLflow opens `database`, refuse one that it could not use, and copy one that it would upgrade.
-
-    Raises `StoreError`, with nothing done to it.
-    """
-    try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=BUSY)) as connection:
-            (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if finding != "ok":
-                raise sqlite3.DatabaseError(finding)
-            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            _look_at_version(database, connection, revision)
-    except (sqlite3.DatabaseError, TypeError) as error:
-        raise StoreError(
-            f"the database {database} is damaged, or not MLflow's ({error}): put a copy of it back, or move it away to "
-            "start with an empty one; nothing was written to it"
-        ) from None
-
-
-def _look_at_version(database: Path, connection: sqlite3.Connection, revision: str) -> None:
-    if not list(MIGRATIONS.glob(f"{revision}_*.py")):
-        raise StoreError(
-            f"the database {database} is of a newer MLflow than {mlflow.__version__} (version {revision}): install "
-            "that, or name another database in MLFLOW_TRACKING_URI; nothing was written to it"
-        )
-    if not any(f'down_revision = "{revision}"' in file.read_text() for file in MIGRATIONS.glob("*.py")):
-        return  # nothing came after it
-    backup = database.with_name(f"{database.name}.{revision}.backup")
-    partial = backup.with_suffix(".partial")
-    with contextlib.closing(sqlite3.connect(partial)) as copy:
-        connection.backup(copy)
-    partial.replace(backup)
-    logger.warning(f"{database} is of an older MLflow, and is upgraded; as it was, it is kept as {backup}")
-
-
-def relocate(database: Path, before: str, now: str) -> None:
-    """Let what `database` knows of the folder of artifacts follow, where it was moved from `before` to `now`.
-
-    A folder that was copied is left alone, as long as the artifacts are still where they were.
-    """
-    if Path(before).exists() or not Path(now).exists():
-        return
-    with contextlib.closing(sqlite3.connect(database, timeout=BUSY)) as connection, connection:
-        for table, column in MOVED.items():
-            connection.execute(
-                f"UPDATE {table} SET {column} = ?1 || substr({column}, ?2 + 1) "
-                f"WHERE {column} = ?3 OR substr({column}, 1, ?2 + 1) = ?3 || '/'",
-                (now, len(before), before),
-            )
-    logger.warning(f"The project was moved: the artifacts that were in {before} are looked for in {now}")
+if __name__ == "__main__":  # for `make ui`: the database stands, created under the lock, before a server opens it
+    prepare()
+    print(tracking_uri())

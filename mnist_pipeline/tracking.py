@@ -1,8 +1,7 @@
-"""Runs and the models that they log; with `store.py`, all of the library that talks to MLflow."""
+"""Runs, and the models that they log."""
 
 import contextlib
 import json
-import os
 import pickle
 import tempfile
 import time
@@ -16,27 +15,29 @@ import mlflow.entities
 import mlflow.pytorch
 import numpy as np
 import torch
-from filelock import FileLock
 from matplotlib.figure import Figure
-from mlflow import MlflowClient, types
+from mlflow import types
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import TensorSpec
-from sqlalchemy.engine import make_url
 
-from mnist_pipeline import store, unfinished
-from mnist_pipeline.config import ROOT, Schema, TrainConfig
+from mnist_pipeline import unfinished
+from mnist_pipeline.config import Schema, TrainConfig
 from mnist_pipeline.data import Examples
 from mnist_pipeline.drift import Profile
 from mnist_pipeline.model import MLP, Classifier
+from mnist_pipeline.store import (
+    client,
+    exclusively,
+    excusing,
+    prepare,
+    stop_waiting_after,
+    tracking_uri,
+    unfinished_folder,
+)
 from mnist_pipeline.training import Epoch
 
-EXPERIMENT = "mnist"
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the UI shows what belongs to training
-    "mlflow.note.content": "Trainings, retrainings and sweeps by `mnist-pipeline`; each run's description tells more.",
-}
 WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
 PROFILE = "data_profile.json"  # of each run: what its training data looked like
 TABLES = "mlflow.loggedArtifacts"  # a run's tag by which MLflow knows its tables
@@ -65,6 +66,7 @@ class Run:
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.id}"
 
     def log_params(self, params: Mapping[str, object]) -> None:
+        """Log what the run was told: each value as words, a tuple as a list."""
         words = {name: str(list(value) if isinstance(value, tuple) else value) for name, value in params.items()}
         client().log_batch(self.id, params=[Param(name, value) for name, value in words.items()])
 
@@ -77,9 +79,11 @@ class Run:
             client().log_batch(self.id, metrics=numbers[start : start + AT_ONCE])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set `tags`, in place of those of the same names."""
         client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def log_epoch(self, epoch: Epoch) -> None:
+        """Log the losses of an epoch, its number the step."""
         losses = {"train_loss": epoch.train_loss, "last_batch_loss": epoch.last_batch_loss}
         self.log_metrics(losses, step=epoch.number)
 
@@ -97,6 +101,7 @@ class Run:
         client().log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def log_figure(self, figure: Figure, name: str) -> None:
+        """Keep a figure as `figures/NAME.png`."""
         client().log_figure(self.id, figure, f"figures/{name}.png")
 
     def log_table(self, rows: list[dict[str, object]], name: str) -> None:
@@ -108,6 +113,7 @@ class Run:
             self.set_tags({TABLES: json.dumps([*tables, {"path": file, "type": "table"}])})
 
     def log_profile(self, profile: Profile) -> None:
+        """Keep what the training data looked like, for the drift of the next."""
         client().log_dict(self.id, profile.to_json(), PROFILE)
 
     def log_model(self, mlp: MLP, pixels: torch.Tensor, *, step: int, schema: Schema = Schema()) -> str:
@@ -205,7 +211,7 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        store.stop_waiting_after(error)
+        stop_waiting_after(error)
         with contextlib.suppress(MlflowException):  # where the store is what failed, the next command ends the run
             client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
@@ -315,84 +321,6 @@ def load_profile(run_id: str) -> Profile | None:
         return None
 
 
-def prepare() -> str:
-    """Create the database and the experiment where they are missing, and make MLflow use them; return its id."""
-    store.set_environment()
-    mlflow.set_tracking_uri(tracking_uri())
-    database = _database()
-    artifacts = str(database.parent / "mlartifacts") if database else None  # else, in the working directory
-    if database:
-        store.refuse_read_only(database)
-    with exclusively():  # two processes that create the schema at once would break the database
-        if database:
-            if not database.exists():
-                store.create(database)
-            store.look_after(database)
-        experiment = client().get_experiment_by_name(EXPERIMENT)
-        if not experiment:
-            with excusing("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
-                client().create_experiment(EXPERIMENT, artifacts, EXPERIMENT_TAGS)
-            experiment = client().get_experiment_by_name(EXPERIMENT)
-            assert experiment
-        if database and artifacts and experiment.artifact_location != artifacts:
-            store.relocate(database, experiment.artifact_location, artifacts)
-        experiment_id = str(experiment.experiment_id)
-    mlflow.set_experiment(experiment_id=experiment_id)  # where Model.log looks
-    return experiment_id
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or else the database at the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or store.uri_of(ROOT / "mlflow.db")
-
-
-def plain_errors() -> contextlib.AbstractContextManager[None]:
-    """Raise `StoreError`, an `OSError` with one line to say, for whatever the store cannot do within."""
-    return store.plain_errors(tracking_uri())
-
-
-def client() -> MlflowClient:
-    return MlflowClient(tracking_uri())
-
-
-def exclusively() -> contextlib.AbstractContextManager[object]:
-    """Keep the other processes of this machine out; who is in may enter again."""
-    database = _database() or ROOT / "mlflow"
-    return FileLock(f"{database}.lock", is_singleton=True)
-
-
-@contextlib.contextmanager
-def excusing(*codes: str) -> Iterator[None]:
-    """Let MLflow's errors of these `codes` pass."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in codes:
-            raise
-
-
-def is_local() -> bool:
-    """Say whether the store is a file, which only the processes of this machine write to."""
-    return _database() is not None
-
-
-def study_storage() -> str:
-    """`OPTUNA_STORAGE`, as Optuna's own commands read it, or else a database beside the runs'."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{(_database() or ROOT / 'mlflow').parent / 'optuna.db'}"
-
-
-def unfinished_folder() -> Path:
-    """Give the folder, beside the database, of what has not come to its end."""
-    return (_database() or ROOT / "mlflow").parent / "unfinished"
-
-
-def _database() -> Path | None:
-    """Give the file that a SQLite tracking URI names."""
-    if not tracking_uri().startswith("sqlite"):
-        return None
-    return Path(make_url(tracking_uri()).database or "").resolve()
-
-
 def _path(uri: str) -> str:
     return uri.removeprefix("file://")
 
@@ -400,8 +328,3 @@ def _path(uri: str) -> str:
 def _runs(**tags: str) -> list[mlflow.entities.Run]:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     return list(client().search_runs([prepare()], wanted))
-
-
-if __name__ == "__main__":  # for `make ui`: the database stands, created under the lock, before a server opens it
-    prepare()
-    print(tracking_uri())

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mnist_pipeline.tracking import client, excusing
+from mnist_pipeline.store import client, excusing
 
 BEAT = 5.0  # seconds between two signs of life
 PATIENCE = 60.0  # seconds without one, after which a number is struck off

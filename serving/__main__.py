@@ -25,7 +25,7 @@ def serve(
     import torch
     import uvicorn
 
-    from mnist_pipeline.tracking import plain_errors, prepare
+    from mnist_pipeline.store import plain_errors, prepare
     from serving.app import create_app
 
     torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine

@@ -5,7 +5,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from mnist_pipeline import promotion, reload_check, tracking
+from mnist_pipeline import promotion, reload_check, store, tracking
 from mnist_pipeline.config import Gate
 from mnist_pipeline.data import Examples
 from mnist_pipeline.evaluation import Evaluation, evaluate
@@ -18,7 +18,7 @@ from mnist_pipeline.tracking import Run
 def reload(model: ModelVersion, exam: Examples, evaluation: Evaluation) -> float:
     """Give the largest difference between the probabilities of `evaluation` and those that a stranger gets."""
     try:
-        probabilities = reload_check.probabilities_elsewhere(model.uri, tracking.tracking_uri(), exam.pixels.numpy())
+        probabilities = reload_check.probabilities_elsewhere(model.uri, store.tracking_uri(), exam.pixels.numpy())
     except ValueError as error:
         get_run_logger().warning(str(error))
         return float("inf")

@@ -19,7 +19,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Crashed
 
-from mnist_pipeline import tracking, unfinished
+from mnist_pipeline import store, tracking, unfinished
 from mnist_pipeline.config import DataSource, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.provenance import fingerprint, provenance
@@ -70,14 +70,14 @@ def end_mlflow_run(flow: Flow[..., object], flow_run: FlowRun, state: State[obje
 
 def sign_on() -> None:
     """Name this process in the flow run, and close the runs of processes that were killed before they could."""
-    folder = tracking.unfinished_folder()
+    folder = store.unfinished_folder()
     process = unfinished.this_process(folder)
     if this_flow_run.id and process not in this_flow_run.tags:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(this_flow_run.id), tags=[*this_flow_run.tags, process])
     for dead in unfinished.dead_processes(folder):
         _close_runs_of(dead)
-    if not tracking.is_local():
+    if not store.is_local():
         _follow_prefect()
 
 

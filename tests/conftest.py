@@ -19,7 +19,7 @@ os.environ.pop("PREFECT_API_URL", None)
 
 from flows.prefect_api import ensure_prefect_api  # noqa: E402
 from flows.train_flow import Trained, train_flow  # noqa: E402
-from mnist_pipeline import data, tracking  # noqa: E402
+from mnist_pipeline import data, store  # noqa: E402
 from mnist_pipeline.config import DataSource, TrainConfig  # noqa: E402
 from mnist_pipeline.data import Splits  # noqa: E402
 
@@ -27,10 +27,10 @@ from mnist_pipeline.data import Splits  # noqa: E402
 @pytest.fixture
 def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    tracking.prepare()
+    store.prepare()
     yield MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.undo()
-    tracking.prepare()  # MLflow's own idea of the store is global
+    store.prepare()  # MLflow's own idea of the store is global
 
 
 @pytest.fixture(scope="session")

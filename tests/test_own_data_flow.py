@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from flows.predict_flow import predict_flow
 from flows.retrain_flow import Retrained, retrain_flow
 from flows.train_flow import Trained, train_flow
-from mnist_pipeline import data, datasets, tracking
+from mnist_pipeline import data, datasets, store, tracking
 from mnist_pipeline.config import DataSource, Fast, Gate
 from mnist_pipeline.registry import Registry
 from mnist_pipeline.validation import DataError
@@ -145,7 +145,7 @@ def test_a_trial_of_a_sweep_takes_the_same_data_or_none(first: Trained, own: Pat
     split = datasets.prepare(source, own).train.sha256
     config = Fast(epochs=1, batch_size=32)
     with tracking.start_run(params={}, tags={}) as sweep:
-        options = {"sweep": sweep.id, "process": "p", "tracking_uri": tracking.tracking_uri()}
+        options = {"sweep": sweep.id, "process": "p", "tracking_uri": store.tracking_uri()}
         assert trial.fn(0, config, source, data_sha256=split, **options).accuracy > 0.3
         with pytest.raises(ValueError, match="are not the same on this worker"):
             trial.fn(1, config, source, data_sha256="another", **options)

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from prefect.client.orchestration import get_client
 
-from mnist_pipeline import tracking
+from mnist_pipeline import store, tracking
 from mnist_pipeline.config import ROOT, DataSource, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.model import MLP
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     list(fit(whole, splits.train.images, splits.train.labels, CONFIG))
     weights = torch.load(download_artifacts("models:/mnist-mlp@champion/extra_files/state_dict.pt"), weights_only=True)
     assert all(torch.equal(weights[name], value) for name, value in whole.state_dict().items())
-    assert not list(tracking.unfinished_folder().iterdir())
+    assert not list(store.unfinished_folder().iterdir())
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_killed_run_of_another_config_is_closed_and_kept_for_later(
     log = finish(command(*OPTIONS, "--fresh"))
     assert "Going on" not in log
     assert len(empty_store.search_runs(["1"])) == 3
-    assert not list(tracking.unfinished_folder().iterdir())
+    assert not list(store.unfinished_folder().iterdir())
 
 
 def test_one_that_was_interrupted_by_a_signal_goes_on_as_well(command: Command, empty_store: MlflowClient) -> None:

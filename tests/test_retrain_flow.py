@@ -23,7 +23,8 @@ from mnist_pipeline import unfinished
 from mnist_pipeline.config import DataSource, Fast, Gate, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.registry import Registry
-from mnist_pipeline.tracking import start_run, unfinished_folder
+from mnist_pipeline.store import unfinished_folder
+from mnist_pipeline.tracking import start_run
 
 REGISTRY = Registry("mnist-mlp")
 

@@ -12,7 +12,6 @@ from mlflow.artifacts import download_artifacts
 
 from flows.train_flow import Trained
 from mnist_pipeline import tracking
-from mnist_pipeline.config import ROOT
 from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import predict
 from mnist_pipeline.model import MLP
@@ -93,11 +92,6 @@ def test_a_table_that_is_logged_again_takes_the_place_of_the_first(empty_store: 
     assert table["layers"].tolist()[1] == 2
 
 
-def test_the_database_stands_at_the_projects_root_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.tracking_uri() == f"sqlite:///{ROOT}/mlflow.db"
-
-
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
 )
@@ -116,27 +110,7 @@ def test_runs_that_are_known_by_a_tag_can_be_ended_from_outside(empty_store: Mlf
     assert [empty_store.get_run(r.id).info.status for r in (run, other)] == ["KILLED", "FINISHED"]
 
 
-def test_processes_that_start_at_once_on_no_database_all_succeed(tmp_path: Path) -> None:
-    code = "from mnist_pipeline import tracking; print(tracking.prepare())"
-    starts = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    assert {process.communicate()[0].strip() for process in starts} == {"1"}
-
-
 def test_a_run_of_another_store_is_begun_anew(empty_store: MlflowClient) -> None:
     with tracking.start_run(params={}, tags={}, run_id="0" * 32) as run:
         assert run.id != "0" * 32
     assert empty_store.get_run(run.id).info.status == "FINISHED"
-
-
-def test_studies_are_kept_where_optuna_is_told(empty_store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking.study_storage().endswith("/optuna.db")
-    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://db/optuna")
-    assert tracking.study_storage() == "postgresql://db/optuna"

@@ -20,7 +20,8 @@ from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT, Schema
 from mnist_pipeline.model import MLP
 from mnist_pipeline.registry import Registry
-from mnist_pipeline.tracking import client, start_run
+from mnist_pipeline.store import client
+from mnist_pipeline.tracking import start_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

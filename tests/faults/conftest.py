@@ -131,6 +131,19 @@ def project(make_project: Callable[[Path], Project], tmp_path: Path) -> Project:
     return make_project(tmp_path / "project")
 
 
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write to `folder`, not even root."""
+    bound = subprocess.run(["mount", "--bind", folder, folder], capture_output=True, text=True)
+    if bound.returncode:
+        pytest.skip(f"nothing can be mounted here: {bound.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def succeeds(process: Process, *, within: float = 240) -> str:
     output, _ = process.communicate(timeout=within)
     assert process.returncode == 0, output

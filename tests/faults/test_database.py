@@ -2,8 +2,7 @@
 
 import shutil
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
-from mnist_pipeline import tracking
-from tests.faults.conftest import Project, fails, succeeds
+from mnist_pipeline import store, tracking
+from tests.faults.conftest import Project, fails, read_only, succeeds
 
 HISTORY = ["flows/retrain_flow.py", "history"]
 A_YEAR_OLD = "bf29a5ff90ea"  # the schema's version in MLflow 3.4
@@ -80,24 +79,12 @@ def test_a_database_of_an_older_mlflow_is_copied_before_it_is_upgraded(project: 
             assert database.execute("SELECT name FROM experiments WHERE experiment_id = 7").fetchone() == ("old",)
 
 
-@pytest.fixture
-def read_only(project: Project) -> Iterator[Project]:
-    """The project in a folder that the system lets nobody write to, not even root."""
+def test_a_database_that_may_not_be_written_is_named(project: Project) -> None:
     fails(project.start(*HISTORY))
-    bound = subprocess.run(["mount", "--bind", project.root, project.root], capture_output=True, text=True)
-    if bound.returncode:
-        pytest.skip(f"nothing can be mounted here: {bound.stderr.strip()}")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", project.root], check=True)
-        yield project
-    finally:
-        subprocess.run(["umount", project.root], check=True)
-
-
-def test_a_database_that_may_not_be_written_is_named(read_only: Project) -> None:
-    assert "is read-only: make the file and its folder writable" in complaint(read_only)
-    home = str(read_only.root.parent / "prefect")
-    assert "is read-only" in fails(read_only.train(PREFECT_HOME=home)).splitlines()[-1]
+    with read_only(project.root):
+        assert "is read-only: make the file and its folder writable" in complaint(project)
+        home = str(project.root.parent / "prefect")
+        assert "is read-only" in fails(project.train(PREFECT_HOME=home)).splitlines()[-1]
 
 
 def test_a_project_that_was_moved_finds_its_models_again(
@@ -109,7 +96,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
     old = MlflowClient(f"sqlite:///{moved}/mlflow.db")
     (run,) = old.search_runs(["1"])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
-    tracking.prepare()
+    store.prepare()
     tracking.load_network("models:/mnist-mlp@champion")
     mlflow.pyfunc.load_model("models:/mnist-mlp@champion")
     assert {figure.path for figure in old.list_artifacts(run.info.run_id, "figures")}
@@ -117,7 +104,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
         for table, column in {"runs": "artifact_uri", "logged_models": "artifact_location"}.items():
             assert not database.execute(f"SELECT 1 FROM {table} WHERE {column} LIKE '%/project/%'").fetchall()
     monkeypatch.undo()
-    tracking.prepare()
+    store.prepare()
 
 
 def test_odd_letters_in_a_path_work(make_project: Callable[[Path], Project], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from mlflow import MlflowClient
 
 from flows.train_flow import Trained
-from mnist_pipeline import checkpoints, data, reload_check, tracking
+from mnist_pipeline import checkpoints, data, reload_check, store, tracking
 from mnist_pipeline.config import DataSource, Gate
 from mnist_pipeline.data import Splits
 from mnist_pipeline.registry import Registry
@@ -138,7 +138,7 @@ def test_a_hostile_champion_is_refused_wherever_it_would_be_loaded(
     with pytest.raises(ValueError, match="cannot be loaded from the plain weights"):  # to serve
         create_app(f"models:/{registry.name}@champion")
     with pytest.raises(ValueError, match="cannot be loaded elsewhere"):  # the gate's reload
-        reload_check.probabilities_elsewhere(uri, tracking.tracking_uri(), np.zeros((2, 28, 28), np.uint8))
+        reload_check.probabilities_elsewhere(uri, store.tracking_uri(), np.zeros((2, 28, 28), np.uint8))
 
 
 def test_the_gate_measures_no_hostile_champion(
