@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.context import TagsContext
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_flow_run
@@ -75,6 +76,7 @@ def sign_on() -> None:
     if this_flow_run.id and process not in this_flow_run.tags:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(this_flow_run.id), tags=[*this_flow_run.tags, process])
+    TagsContext.get().current_tags.discard(process)  # a task with a tag asks the API for leave, which takes up to 2 s
     for dead in unfinished.dead_processes(folder):
         _close_runs_of(dead)
     if not store.is_local():

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort
 
 from mnist_pipeline.config import ROOT, DataSource
 
@@ -66,6 +69,17 @@ def test_it_works_from_any_folder_and_leaves_nothing_there(
     assert "models:/mnist-mlp@" in result.stdout
     assert f"make -C {ROOT} ui" in result.stdout
     assert not list(tmp_path.iterdir())
+    flow_run, tasks = latest_runs()
+    assert flow_run.tags  # its process
+    assert len(tasks) == 7
+    assert not any(task.tags for task in tasks)  # the API is asked for leave before each that has one: up to 2 s
+
+
+def latest_runs() -> tuple[FlowRun, list[TaskRun]]:
+    """Give Prefect's latest flow run, with its tasks."""
+    with get_client(sync_client=True) as prefect:
+        (flow_run,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        return flow_run, prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
 
 
 @pytest.fixture
