@@ -1,6 +1,6 @@
 """Asks the server for one image's digit, 50 times a second, whether it has answered before or not: how long it takes.
 
-.venv/bin/python benchmarks/serve.py            the server on one core, for 20 seconds
+.venv/bin/python benchmarks/serve.py            the server on one core, this program on the others, for 20 seconds
 """
 
 import asyncio
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})  # for the server to inherit
     server = subprocess.Popen([sys.executable, "-m", "serving", "--port", str(port)], cwd=ROOT)
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, cores - {max(cores)} or cores)
     try:
         while True:
             try:

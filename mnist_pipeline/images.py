@@ -78,8 +78,9 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
 
     One that looks as if they had made it already is left as it is.
     """
-    light = grey if _is_light_on_dark(grey) else 255 - grey
-    ink = _ink(light)
+    contrast = grey - _ground(grey)
+    is_light = np.square(contrast.clip(min=0)).sum() >= np.square(contrast.clip(max=0)).sum()
+    light, ink = (grey, _ink(contrast)) if is_light else (255 - grey, _ink(-contrast))
     if grey.shape == (SIDE, SIDE) and np.median(_border(light)) < FAINTEST and _is_in_place(light * (ink > 0)):
         return light.astype(np.uint8)
     digit = _fit(_crop(ink))
@@ -131,14 +132,9 @@ def _shrunk(image: Image.Image) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def _is_light_on_dark(grey: np.ndarray) -> bool:
-    difference = grey - _ground(grey)
-    return bool(np.square(difference.clip(min=0)).sum() >= np.square(difference.clip(max=0)).sum())
-
-
-def _ink(light: np.ndarray) -> np.ndarray:
-    """Tell light ink from its ground: 0 to 1, the strongest ink 1."""
-    ink = (light - _ground(light)).clip(0)
+def _ink(contrast: np.ndarray) -> np.ndarray:
+    """Tell ink from its ground, by how much lighter it is: 0 to 1, the strongest ink 1."""
+    ink = contrast.clip(0)
     strongest = ink.max(initial=0)
     if strongest < FAINTEST:
         raise ImageError("it is blank: no digit stands out from its ground")
