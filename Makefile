@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test test-browser test-cluster test-faults check format api ui server serve bench bench-sweep constraints clean
+.PHONY: train test test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -27,8 +27,12 @@ test-cluster: $(VENV) .venv/cluster
 	touch $@
 
 # What may go wrong from outside, for real (docs/reliability.md); for the record: FAULTS_KILLS=100 FAULTS_REQUESTS=10000
-test-faults: $(VENV)
+test-faults: $(VENV) .venv/faults
 	$(BIN)/pytest -m faults tests/faults $(ARGS)
+
+.venv/faults: $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[faults]"
+	touch $@
 
 .venv/browser: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
@@ -42,6 +46,15 @@ check: $(VENV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Known vulnerabilities of what constraints.txt pins; the auditor stands in an environment of its own
+audit: .venv-audit/installed
+	.venv-audit/bin/python .ci/audit
+
+.venv-audit/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet "pip-audit>=2.9,<3"
+	touch $@
+
 format: $(VENV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -49,7 +62,8 @@ format: $(VENV)
 # The MLflow UI over the database that the flows write to, wherever make was called from
 ui: $(VENV)
 	DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	$(BIN)/mlflow ui --workers 1 --port 5000 --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.tracking)"
+	$(BIN)/mlflow ui --workers 1 --host 127.0.0.1 --port 5000 --allowed-hosts 127.0.0.1:5000,localhost:5000 \
+	    --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.store)"
 
 # The champion behind a page to draw a digit on, and POST /predict
 serve: $(VENV)
@@ -57,7 +71,7 @@ serve: $(VENV)
 
 # A lasting Prefect server, which the flows then use, with its UI
 server: $(VENV)
-	DO_NOT_TRACK=true PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start
+	$(BIN)/python -m flows.prefect_api
 
 # Built once, and again when what it is built from has changed
 $(VENV): pyproject.toml constraints.txt
@@ -89,4 +103,4 @@ constraints:
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .venv-bench .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-audit .cache .mypy_cache .pytest_cache .ruff_cache

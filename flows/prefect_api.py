@@ -6,7 +6,8 @@ told of, and outlives a SIGTERM. This one is started first and boots while the c
 in a session of its own, keeps Prefect's usual database, so that `prefect server start` shows its runs later, and leaves
 when the command's end of a socket closes, whatever ended the command.
 
-Run as a module (`python -m flows.prefect_api FD`) it is that server.
+Run as a module it is that server (`python -m flows.prefect_api FD`), or a lasting one, with its UI and what turns
+schedules into runs (`python -m flows.prefect_api`).
 """
 
 import atexit
@@ -15,6 +16,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +33,9 @@ ENVIRONMENT = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # a word from the library is one of the run's log lines
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # one from before the run is for the console alone
     "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
+    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200,http://localhost:4200",  # not just any page
 }
+HOSTS = ["127.0.0.1", "localhost"]  # no other name reaches the API, whatever it resolves to
 
 BOOTED = b"booted"
 
@@ -41,8 +45,7 @@ def ensure_prefect_api(*, schedules: bool = False) -> None:
 
     One that keeps `schedules` is, as long as it is up, the lasting server to the other commands, with its UI.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment()
 
     from prefect.settings import get_current_settings
 
@@ -51,7 +54,7 @@ def ensure_prefect_api(*, schedules: bool = False) -> None:
         if _answers(lasting):
             _use(f"{lasting}/api")
         else:
-            _use(start_prefect_api(schedules=schedules, port=urlsplit(lasting).port or 80 if schedules else 0))
+            _use(start_prefect_api(schedules=schedules, port=_lasting_port() if schedules else 0))
     if "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in os.environ:
         get_current_settings().flows.heartbeat_frequency = None  # it would end each run up to a second later
 
@@ -67,6 +70,24 @@ def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
     threading.Thread(target=server.keep_up, daemon=True).start()
     atexit.register(server.stop)  # runs after Prefect's own exit handlers, which still send logs
     return f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+
+def stay_up() -> None:
+    """Be the lasting server, with its UI and what turns schedules into runs, until a signal comes."""
+    _set_environment()
+    address = os.environ["PREFECT_UI_URL"]
+    try:
+        listener = socket.create_server(("127.0.0.1", _lasting_port()), backlog=128)
+    except OSError as error:
+        sys.exit(f"Prefect's server cannot listen on {address}: {error.strerror}; PREFECT_UI_URL names another port")
+    server = _OwnServer(listener, schedules=True)
+    atexit.register(server.stop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    print(f"Prefect's server is on {address}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.keep_up()
+    if server.why_not:
+        sys.exit(f"Prefect's server cannot start: {server.why_not}")
 
 
 def trouble_with_prefect(error: Exception) -> str | None:
@@ -128,6 +149,15 @@ class _OwnServer:
                 self.process.wait(timeout=5)
 
 
+def _set_environment() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _lasting_port() -> int:
+    return urlsplit(os.environ["PREFECT_UI_URL"]).port or 80
+
+
 def _answers(server: str) -> bool:
     with contextlib.suppress(OSError, HTTPException):
         return bool(urllib.request.urlopen(f"{server}/api/health", timeout=2).read() == b"true")
@@ -158,8 +188,9 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
     from filelock import FileLock
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = create_app(ephemeral=not schedules, final=True)
+    app = TrustedHostMiddleware(create_app(ephemeral=not schedules, final=True), HOSTS)
     gc.freeze()
     gc.enable()
     config = uvicorn.Config(app, log_config=None, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
@@ -197,6 +228,9 @@ def _tell(word: bytes) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        stay_up()
+        sys.exit()
     try:
         _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])
     except Exception as error:

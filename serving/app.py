@@ -65,7 +65,7 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
         yield
         follower.cancel()
 
-    app = FastAPI(title="mnist-pipeline", lifespan=following, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="mnist-pipeline", lifespan=following, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.add_middleware(Guard)
 
@@ -77,8 +77,9 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
     async def confess(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": "something went wrong here; the server's log says what"}, 500, HEADERS)
 
-    @app.post("/predict")
+    @app.post("/predict", responses=payload.REFUSALS, openapi_extra=payload.BODY)
     async def predict(request: Request) -> JSONResponse:
+        """Predict what an image shows: a PNG or JPEG of any size, or pixels as the model takes them."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in (*payload.PICTURES, "multipart/form-data", "application/json"):
             raise Refusal(415, f"{kind or 'no content type'} is not read here: {payload.ACCEPTED}")
@@ -96,23 +97,25 @@ def create_app(model: str = CHAMPION, *, look_every: float = 2) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
+        """Say that the server is up, which version answers, and what keeps it from following the alias, if anything."""
         return {"status": "ok", "model_version": champion.loaded.version, "trouble": champion.trouble}
 
     @app.get("/model")
     def model_card() -> dict[str, Any]:
+        """Tell of the version that answers: how good it is, when it was promoted, its classes."""
         loaded = champion.loaded
         schema = {"classes": loaded.schema.classes, "image_size": (loaded.schema.height, loaded.schema.width)}
         return Registry(loaded.name).card(loaded.version) | schema
 
-    @app.api_route("/", methods=["GET", "HEAD"])
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "page.html")
 
-    @app.get("/page.css")
+    @app.get("/page.css", include_in_schema=False)
     async def style() -> FileResponse:
         return FileResponse(PAGE / "page.css")
 
-    @app.get("/page.js")
+    @app.get("/page.js", include_in_schema=False)
     async def script() -> FileResponse:
         return FileResponse(PAGE / "page.js")
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from starlette.datastructures import Headers, UploadFile
@@ -16,6 +16,25 @@ MAX_BODY = 10 * 2**20  # bytes: a large photograph's
 MAX_IMAGES = 1000
 PICTURES = ("image/png", "image/jpeg", "image/jpg")
 ACCEPTED = "send a PNG or JPEG as image/png, image/jpeg or multipart/form-data, or an array as application/json"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body cannot be read"},
+    408: {"description": "The body took too long to arrive"},
+    413: {"description": "The body, the image, or the number of images is too large"},
+    415: {"description": "The content type is not read here"},
+    422: {"description": "What the body holds is no image"},
+}
+_PICTURE = {"type": "string", "format": "binary"}
+_IMAGE = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
+BODY = {  # as OpenAPI describes it
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": [_IMAGE, {"type": "array", "items": _IMAGE}]}},
+            "multipart/form-data": {"schema": {"type": "object", "properties": {"image": _PICTURE}}},
+        }
+        | {kind: {"schema": _PICTURE} for kind in PICTURES[:2]},
+    }
+}
 
 
 class Refusal(Exception):  # noqa: N818

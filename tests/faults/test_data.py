@@ -14,6 +14,7 @@ from torchvision.datasets import MNIST
 from mnist_pipeline import data
 from mnist_pipeline.config import DataSource
 from mnist_pipeline.data import BUNDLED, DownloadError
+from tests.faults.conftest import read_only
 
 NAMES = [name for name, _ in MNIST.resources]
 
@@ -146,3 +147,14 @@ def test_a_folder_in_a_files_place_is_told(files: Path, tmp_path: Path) -> None:
     (folder / NAMES[0]).mkdir()
     with pytest.raises(OSError, match=NAMES[0]):
         data.download(DataSource(data_dir=tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_will_do_while_its_files_are_whole(files: Path, tmp_path: Path) -> None:
+    source = DataSource(data_dir=tmp_path)
+    folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
+    with read_only(tmp_path):
+        assert len(data.load("mnist", data.download(source))[0]) == 60_000
+    (folder / NAMES[0]).write_bytes(b"")
+    with read_only(tmp_path), pytest.raises(OSError, match="Read-only file system"):
+        data.download(source)
+    assert len(data.load("mnist", data.download(source))[0]) == 60_000

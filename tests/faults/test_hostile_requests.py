@@ -20,10 +20,11 @@ from PIL import Image
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
-from tests.faults.conftest import REQUESTS, eventually
+from tests.faults.conftest import REQUESTS, SEED, eventually
 
 MEMORY = 400 * 2**20  # bytes that the server may grow by
 PATIENCE = 30  # seconds in which each request is answered
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,unsupported_method"
 Request = tuple[str, str, dict[str, str], bytes]
 
 
@@ -210,6 +211,24 @@ def test_no_request_breaks_the_server(server: "subprocess.Popen[bytes]", chance:
     grown = (most - before) / 2**20
     print(f"{REQUESTS:,} requests: {dict(statuses)}; slowest {slowest:.1f} s, memory grown by {grown:.0f} MiB")
     assert most - before < MEMORY
+
+
+def test_no_request_made_of_its_own_description_breaks_the_server(
+    server: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    """Schemathesis makes requests that fit the OpenAPI description, and such as almost do."""
+    port: int = server.port  # type: ignore[attr-defined]
+    words = ["run", f"http://127.0.0.1:{port}/openapi.json", "--max-response-time", str(PATIENCE), "--checks", CHECKS]
+    command = Path(sys.executable).with_name("schemathesis")
+    done = subprocess.run(
+        [command, *words, "--max-examples", str(REQUESTS // 2), "--seed", str(SEED), "--no-color"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout[-600:])
+    assert done.returncode == 0, done.stdout
+    assert ask(port, predict("image/png", PNG)) == 200
 
 
 def test_what_is_not_even_http_does_not_break_it(server: "subprocess.Popen[bytes]", chance: random.Random) -> None:

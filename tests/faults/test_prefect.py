@@ -1,13 +1,15 @@
-"""The Prefect API of a command's own: killed in the middle, and unable to start."""
+"""The Prefect API: killed in the middle, unable to start, and asked by strangers."""
 
 import os
 import signal
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.faults.conftest import Project, eventually, fails, reach, succeeds
-from tests.faults.test_kills import check_all_is_well
+from tests.faults.conftest import TINY, Process, Project, eventually, fails, reach, succeeds
+from tests.faults.test_kills import check_all_is_well, statuses
 
 MOMENTS = ["Beginning flow run", "Epoch: 1/3", "Epoch: 3/3"]
 
@@ -37,3 +39,41 @@ def test_where_it_cannot_start_its_reason_is_told(home: str, project: Project, t
 def test_one_that_is_named_and_does_not_answer_is_told(project: Project) -> None:
     line = fails(project.train(PREFECT_API_URL="http://127.0.0.1:9/api")).splitlines()[-1]
     assert "the Prefect API at http://127.0.0.1:9/api does not answer" in line
+
+
+def test_a_lasting_one_that_is_killed_in_the_middle_loses_nothing(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+    def start() -> Process:
+        lasting = project.start("-m", "flows.prefect_api", PREFECT_UI_URL=address)
+        eventually(lambda: answers(address))
+        return lasting
+
+    start()
+    process = project.train(*TINY, PREFECT_API_URL=f"{address}/api")
+    reach(process, "Epoch: 1/3")
+    for server in project.servers():
+        os.kill(server, signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    if process.returncode:
+        assert f"the Prefect API at {address}/api does not answer" in output.splitlines()[-1]
+    lasting = start()
+    finished = statuses(project)["FINISHED"]
+    project.trains(*TINY, PREFECT_API_URL=f"{address}/api")
+    lasting.terminate()
+    check_all_is_well(project, finished + 1)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/api/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_it_answers_to_no_other_name_and_to_no_other_page(prefect_api: str) -> None:
+    assert httpx.get(f"{prefect_api}/health").status_code == 200
+    assert httpx.get(f"{prefect_api}/health", headers={"Host": "evil.example"}).status_code == 400
+    answer = httpx.get(f"{prefect_api}/health", headers={"Origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
