@@ -102,7 +102,7 @@ class Accurate(TrainConfig):
     """As far as a plain MLP gets in some minutes on two cores: wide, deep, never shown an image twice."""
 
     recipe: RecipeName = "accurate"
-    epochs: int = 80
+    epochs: int = 50
     lr: float = 0.004
     schedule: Schedule = "one-cycle"
     batch_size: int = 512
@@ -111,7 +111,6 @@ class Accurate(TrainConfig):
     batch_norm: bool = True
     label_smoothing: float = 0.05
     distortion: float = 1.0
-    bfloat16: bool = True
 
 
 RECIPES: dict[RecipeName, type[TrainConfig]] = {"reference": TrainConfig, "fast": Fast, "accurate": Accurate}
@@ -197,10 +196,12 @@ class Schema:
     pictures: Pictures = "like-mnist"  # how a picture becomes an image of that size
 
     def to_json(self) -> dict[str, Any]:
+        """Give it as it lies beside the model."""
         return dataclasses.asdict(self) | {"classes": list(self.classes)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Schema":
+        """Make it of what `to_json` gave."""
         return cls(**{**fields, "classes": tuple(fields["classes"])})
 
     def __str__(self) -> str:
@@ -265,6 +266,7 @@ of images for each class."""
 
     @property
     def model_name(self) -> str:
+        """The registered model's."""
         return f"{self.name}-mlp"
 
 
