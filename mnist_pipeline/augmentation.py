@@ -4,7 +4,7 @@ import functools
 import math
 
 import torch
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 # At strength 1, each drawn uniformly from ± its value
 ROTATION = 12 * math.pi / 180  # radians
@@ -39,6 +39,16 @@ def _distort(images: torch.Tensor, strength: float) -> torch.Tensor:
     # Where a pixel is looked up is linear in all of these: one product, in a tenth of affine_grid and interpolate
     places = torch.cat([affine, knots], 2) @ _basis(height, width, images.device)  # (N, 2, H·W)
     grid = places.view(count, 2, height, width).permute(0, 2, 3, 1)
+    return grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
+
+
+def turn(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
+    """Turn float32 `images` (N, H, W) about their middle, anticlockwise by so many `degrees`, a single number."""
+    height, width = images.shape[1:]
+    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    zero = torch.zeros_like(cos)
+    places = torch.stack([cos, -sin * (height / width), zero, sin * (width / height), cos, zero]).view(1, 2, 3)
+    grid = affine_grid(places, [1, 1, height, width], align_corners=False).expand(images.shape[0], -1, -1, -1)
     return grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
 
 

@@ -18,7 +18,7 @@ Switch = Literal["off", "on"]
 Pruner = Literal["median", "halving", "none"]
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
 Pictures = Literal["like-mnist", "resized"]
-RecipeName = Literal["reference", "fast", "accurate"]
+RecipeName = Literal["reference", "fast", "accurate", "best"]
 
 DATASETS: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "kmnist")
 DIGITS = tuple("0123456789")
@@ -55,6 +55,8 @@ class TrainConfig:
     """Share of each target that is spread evenly over all classes."""
     distortion: float = 0.0
     """Strength of the random distortions by which each epoch's images are redrawn; 1 turns them by up to 12°."""
+    turned: bool = False
+    """Answer with the mean over an image as it is and turned by 6° to either side: better, in three times the time."""
     seed: int = 0
     """Of the initial weights, the shuffling, the dropout and the distortions."""
     threads: int = 0
@@ -99,7 +101,7 @@ class Fast(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Accurate(TrainConfig):
-    """As far as a plain MLP gets in some minutes on two cores: wide, deep, never shown an image twice."""
+    """As far as a plain MLP gets in three minutes on two cores: wide, deep, never shown an image twice."""
 
     recipe: RecipeName = "accurate"
     epochs: int = 50
@@ -111,9 +113,24 @@ class Accurate(TrainConfig):
     batch_norm: bool = True
     label_smoothing: float = 0.05
     distortion: float = 1.0
+    turned: bool = True
 
 
-RECIPES: dict[RecipeName, type[TrainConfig]] = {"reference": TrainConfig, "fast": Fast, "accurate": Accurate}
+@dataclass(frozen=True, kw_only=True)
+class Best(Accurate):
+    """The same, wider and three times as long: a quarter of an hour on two cores."""
+
+    recipe: RecipeName = "best"
+    epochs: int = 150
+    hidden: tuple[int, ...] = (1200, 1200, 600)
+
+
+RECIPES: dict[RecipeName, type[TrainConfig]] = {
+    "reference": TrainConfig,
+    "fast": Fast,
+    "accurate": Accurate,
+    "best": Best,
+}
 
 
 def config_from(fields: Mapping[str, Any]) -> TrainConfig:

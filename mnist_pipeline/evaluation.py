@@ -51,7 +51,7 @@ def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int = 1000) -
     """Give the probabilities (N, classes) of float32 `images` (N, …), in order; the model is left in eval mode."""
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(batch.flatten(1)).softmax(dim=1) for batch in images.split(batch_size)])
+        return torch.cat([model(batch).softmax(dim=1) for batch in images.split(batch_size)])
 
 
 def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, classes: Sequence[str] | None = None) -> Evaluation:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mnist_pipeline.augmentation import distort
+from mnist_pipeline.augmentation import distort, turn
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import evaluate, predict
@@ -33,6 +33,15 @@ def test_the_same_seed_draws_the_same() -> None:
         return distort(torch.ones(2, 28, 28), 1.0)
 
     assert torch.equal(draw(), draw())
+
+
+def test_images_are_turned_about_their_middle() -> None:
+    images = torch.rand(3, 28, 28)
+    assert torch.allclose(turn(images, torch.tensor(0.0)), images, atol=1e-5)
+    assert torch.allclose(turn(images, torch.tensor(90.0)), images.rot90(1, (1, 2)), atol=1e-4)
+    wide = torch.zeros(1, 9, 21)
+    wide[0, 4, 8:13] = 1
+    assert turn(wide, torch.tensor(90.0)).round().nonzero()[:, 1:].tolist() == [[row, 10] for row in range(2, 7)]
 
 
 def test_training_on_distorted_images_still_learns_digits(splits: Splits) -> None:

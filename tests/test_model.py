@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mnist_pipeline.augmentation import turn
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data import normalize
 from mnist_pipeline.model import MLP, Classifier
@@ -50,3 +51,12 @@ def test_the_classifier_takes_raw_pixels_and_gives_probabilities() -> None:
     probabilities = Classifier(mlp)(pixels)
     assert torch.equal(probabilities, mlp(normalize(pixels).flatten(1)).softmax(dim=1))
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(5))
+
+
+def test_turned_it_answers_with_the_mean_over_images_turned_a_little_to_either_side() -> None:
+    mlp, plain, images = MLP(784, [100], 10, turned=True), MLP(784, [100], 10), torch.rand(5, 28, 28)
+    plain.load_state_dict({name: weights for name, weights in mlp.state_dict().items() if name != "turns"})
+    answers = [plain(turn(images, torch.tensor(degrees))) for degrees in (0.0, 6.0, -6.0)]
+    assert torch.allclose(mlp.eval()(images), torch.stack(answers).log_softmax(dim=2).mean(dim=0), atol=1e-5)
+    assert torch.equal(MLP.from_state_dict(mlp.state_dict())(images), mlp(images))
+    assert torch.equal(mlp.train()(images), plain(images))  # it learns from the images as they are

@@ -46,6 +46,7 @@ def test_every_config_field_and_the_data_are_parameters(trained: Trained, mlflow
         "threads": "0",
         "device": "auto",
         "bfloat16": "False",
+        "turned": "False",
         "compile": "False",
         "dataset": "mnist",
         "train_size": "48000",
