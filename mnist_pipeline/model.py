@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
             self.register_buffer("turns", torch.tensor(TURNS))  # in the state dict, to tell who builds it again
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = super().forward(images.flatten(1))
+        logits: torch.Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]
         if self.training or "turns" not in self._buffers:
             return logits
         turned = [turn(images, degrees).flatten(1) for degrees in self.get_buffer("turns")]

@@ -29,6 +29,11 @@ def this_process(folder: Path) -> str:
     return name
 
 
+def leave_to_the_next() -> None:
+    """Leave this process's name behind as if it had been killed: the next one closes what this one could not."""
+    atexit.unregister(_withdraw)
+
+
 def is_alive(folder: Path, process: str) -> bool:
     """Say whether the process of that name is still at work."""
     path = folder / f"{process}.lock"
@@ -39,7 +44,7 @@ def is_alive(folder: Path, process: str) -> bool:
 
 
 def dead_processes(folder: Path) -> Iterator[str]:
-    """Name the processes that were killed, each to one asker only, and forget each once it has been dealt with."""
+    """Name the processes that left their name behind, each to one asker only, and forget each that was dealt with."""
     for path in sorted(folder.glob("process-*.lock")):
         with _try_lock(path) as dead:
             if dead:

@@ -105,7 +105,7 @@ def _close_runs_of(process: str) -> None:
     with get_client(sync_client=True) as client:
         for flow_run in client.read_flow_runs(flow_run_filter=killed):
             finished = statuses.get(str(flow_run.id)) == "FINISHED"
-            words = "Its process was killed" + (", with all of its work done" if finished else "")
+            words = "Its process is gone" + (", with all of its work done" if finished else "")
             state: State[object] = (Completed if finished else Crashed)(message=words)
             client.set_flow_run_state(flow_run.id, state, force=True)
             _say(f"{flow_run.name}: {words}. Its runs are closed")
