@@ -182,5 +182,7 @@ def test_the_ledger_is_printed_and_the_champion_moved_by_command(
     command_line.history()
     said = capsys.readouterr().out
     assert f"The champion is version {previous} again, in place of version {champion}" in said
-    for word in ("promoted by hand", "rolled back", "it fails on sevens", "it does not", "98.01%"):
+    scored = [f"{entry.numbers['accuracy']:.2%}" for entry in REGISTRY.history() if entry.numbers]
+    assert scored
+    for word in ("promoted by hand", "rolled back", "it fails on sevens", "it does not", *scored):
         assert word in said

@@ -18,6 +18,7 @@ from mnist_pipeline import tracking
 from tests.faults.conftest import KILLS, TINY, Project, eventually, succeeds
 
 IN_A_ROW = 5  # kills of the same project, before a command is let through
+LASTS: list[float] = []  # seconds of a training on this machine, once one was timed
 MakeProject = Callable[[Path], Project]
 
 
@@ -61,15 +62,25 @@ def check_all_is_well(project: Project, finished: int) -> None:
     assert not leftovers
 
 
+def moment(project: Project, chance: random.Random) -> float:
+    """Choose a moment of a training, from its first import to its end."""
+    if not LASTS:
+        begun = time.monotonic()
+        project.trains(*TINY, "--seed", "99")
+        LASTS.append(time.monotonic() - begun)
+    return chance.uniform(0, LASTS[0])
+
+
 @pytest.mark.parametrize("number", range(-(-KILLS // IN_A_ROW)))
 def test_after_a_kill_at_any_moment_the_next_command_succeeds(
     number: int, project: Project, chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = random.Random(f"{chance.random()} {number}")
     for _ in range(min(IN_A_ROW, KILLS - number * IN_A_ROW)):
+        when = moment(project, moments)
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=moments.uniform(0, 11))
+            process.wait(timeout=when)
         process.kill()
         process.wait()
         check_champion(project, monkeypatch)
@@ -85,9 +96,10 @@ def test_after_a_signal_both_states_agree_and_the_next_command_goes_on(
 ) -> None:
     slowest = 0.0
     for _ in range(max(1, KILLS // 7)):
+        when = max(2, moment(project, chance))  # before that, not even Python listens
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=chance.uniform(2, 10))
+            process.wait(timeout=when)
         begun = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)  # as a terminal's Ctrl-C does
