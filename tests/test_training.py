@@ -98,19 +98,23 @@ def test_a_small_step_takes_one_thread_and_a_large_one_all(monkeypatch: pytest.M
     assert choose_threads(MLP(784, [512, 512], 10), TrainConfig(batch_size=256)) == 8
 
 
-def test_the_number_of_threads_within_an_epoch_is_what_was_asked_for_and_then_as_before(
+def test_within_an_epoch_torch_has_its_number_of_threads_and_no_denormals_and_then_as_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before, within = torch.get_num_threads(), []
+    def settings() -> tuple[int, bool]:
+        return torch.get_num_threads(), bool(torch.tensor(1e-38) / 10 == 0)
+
+    before, within = settings(), []
     step = training.EagerStep.__call__
 
-    def counting(self: training.EagerStep, *batch: Any) -> torch.Tensor:
-        within.append(torch.get_num_threads())
+    def watched(self: training.EagerStep, *batch: Any) -> torch.Tensor:
+        within.append(settings())
         return step(self, *batch)
 
-    monkeypatch.setattr(training.EagerStep, "__call__", counting)
+    monkeypatch.setattr(training.EagerStep, "__call__", watched)
     train_on_xor(epochs=1, threads=3)
-    assert (within, torch.get_num_threads()) == ([3], before)
+    assert within == [(3, torch.set_flush_denormal(False))]  # which says whether the processor can
+    assert settings() == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
