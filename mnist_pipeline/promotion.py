@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from scipy.stats import binomtest
 
 from mnist_pipeline.config import Gate
-from mnist_pipeline.evaluation import Evaluation
+
+if TYPE_CHECKING:  # the ledger, which reads the checks, is to be there at once
+    import torch
+
+    from mnist_pipeline.evaluation import Evaluation
 
 RELOAD_TOLERANCE = 1e-5  # float32 sums of the same numbers in another order differ by less
 
@@ -41,7 +44,7 @@ class Decision:
 
 
 def decide(
-    challenger: Evaluation, champion: Evaluation | None, labels: torch.Tensor, gate: Gate, *, reload_gap: float
+    challenger: "Evaluation", champion: "Evaluation | None", labels: "torch.Tensor", gate: Gate, *, reload_gap: float
 ) -> Decision:
     """Decide whether `challenger` may take the place of `champion`, both scored on the images that `labels` (N,) name.
 
@@ -106,7 +109,7 @@ def decide(
     return Decision(checks, numbers | against_champion)
 
 
-def discordant(challenger: torch.Tensor, champion: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
+def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor") -> tuple[int, int]:
     """Count the images that only the challenger gets right, and those that only the champion does.
 
     The first two are probabilities (N, classes) for the same images.
@@ -117,6 +120,8 @@ def discordant(challenger: torch.Tensor, champion: torch.Tensor, labels: torch.T
 
 def mcnemar(won: int, lost: int) -> float:
     """Give the one-sided p value of McNemar's exact test that as many are lost as won, against that more are lost."""
+    from scipy.stats import binomtest
+
     return float(binomtest(lost, won + lost, alternative="greater").pvalue) if won + lost else 1.0
 
 
@@ -126,6 +131,8 @@ def largest_loss(won: int, lost: int, *, total: int, significance: float) -> flo
     Given the `won + lost` images of `total` on which the two differ, the number lost is binomial: the upper end of its
     share's exact one-sided interval (Clopper and Pearson, 1934) turns McNemar's test into one of non-inferiority.
     """
+    from scipy.stats import binomtest
+
     differing = won + lost
     if not differing:
         return 0.0

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mnist_pipeline.promotion import Check, Decision
 from mnist_pipeline.store import client, exclusively, excusing, is_local
-from mnist_pipeline.tracking import Run, find_version
 from mnist_pipeline.turns import turn
+
+if TYPE_CHECKING:
+    from mnist_pipeline.tracking import Run
 
 Alias = Literal["champion", "previous_champion", "challenger"]
 Action = Literal["promoted", "kept", "rolled back", "promoted by hand"]
@@ -85,7 +87,9 @@ class Registry:
 
     def version(self, alias: str) -> int | None:
         """Give the number of the version that bears `alias`."""
-        return find_version(self.name, alias)
+        with excusing("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, or no such alias
+            return int(client().get_model_version_by_alias(self.name, alias).version)
+        return None
 
     @property
     def versions(self) -> list[int]:
@@ -94,7 +98,7 @@ class Registry:
     def uri(self, version: int) -> str:
         return f"models:/{self.name}/{version}"
 
-    def register(self, run: Run, model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
+    def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is champion already."""
         number = self._version_of(run)
         if number is None:
@@ -275,7 +279,7 @@ class Registry:
     def _get(self, version: int) -> Any:
         return client().get_model_version(self.name, str(version))
 
-    def _version_of(self, run: Run) -> int | None:
+    def _version_of(self, run: "Run") -> int | None:
         versions = client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
         return int(versions[0].version) if versions else None
 
