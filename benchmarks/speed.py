@@ -28,6 +28,7 @@ PEERS = str(ROOT / ".venv-bench" / "bin" / "python")  # the same packages, and t
 DATA = str(ROOT / "MNIST_data")
 TUTORIAL = [OURS, str(CONTENDERS / "tutorial.py"), DATA]
 FLOW = [OURS, str(ROOT / "flows" / "train_flow.py")]
+FAST = ["--recipe", "fast"]
 
 Run = dict[str, float]
 
@@ -56,20 +57,27 @@ def phases(command: list[str]) -> Run:
 
 
 def whole(command: list[str], **environment: str) -> Run:
-    """Run a whole command: its wall and CPU seconds, and the peak of its memory with that of its children."""
+    """Run a whole command, from the Enter key to the prompt."""
     start = time.perf_counter()
-    process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    result = subprocess.run(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wall = time.perf_counter() - start
+    if result.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{result.stderr}")
+    return {"wall": wall}
+
+
+def watched(command: list[str], **environment: str) -> Run:
+    """Run a whole command again for the peak of its memory, with its children's: to look would delay a timed one."""
+    process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
             peak = max(peak, sum(member.memory_info().rss for member in family))
         time.sleep(0.05)
-    wall = time.perf_counter() - start
-    assert process.stderr
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
-    return {"wall": wall, "peak_mib": peak / 2**20}
+    return {"peak_mib": peak / 2**20}
 
 
 def in_turn(contenders: dict[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
@@ -143,37 +151,35 @@ def busy(rounds: int) -> None:
 
 
 def commands(rounds: int) -> None:
-    """Whole commands, from the Enter key to the prompt."""
+    """Whole commands, from the Enter key to the prompt; and one more round for their memory."""
     with tempfile.TemporaryDirectory() as folder:
         home = {"PREFECT_HOME": f"{folder}/prefect", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         home["PREFECT_UI_URL"] = "http://127.0.0.1:9"  # no lasting server of the user's is asked
 
-        def first_run() -> Run:
+        def first_run(run: Callable[..., Run]) -> Run:
             with tempfile.TemporaryDirectory() as fresh:
                 first = {"PREFECT_HOME": f"{fresh}/prefect", "MLFLOW_TRACKING_URI": f"sqlite:///{fresh}/mlflow.db"}
-                return whole([*FLOW, "--data-dir", f"{fresh}/data"], **home | first)
-
-        def with_server(*options: str) -> Run:
-            return whole([*FLOW, *options], **home, PREFECT_API_URL=server)
+                return run([*FLOW, "--data-dir", f"{fresh}/data"], **home | first)
 
         whole(FLOW, **home)  # creates the databases
         with lasting_server(home) as server:
-            runs = in_turn(
-                {
-                    "tutorial's script": lambda: whole(TUTORIAL),
-                    "`train_flow.py`": lambda: whole(FLOW, **home),
-                    "`train_flow.py --recipe fast`": lambda: whole([*FLOW, "--recipe", "fast"], **home),
-                    "`train_flow.py`, a Prefect server running": with_server,
-                    "`train_flow.py --recipe fast`, a Prefect server running": lambda: with_server("--recipe", "fast"),
-                    "`train_flow.py`, first run": first_run,
-                },
-                rounds,
-            )
-    base = runs["tutorial's script"]
+            served = home | {"PREFECT_API_URL": server}
+            contenders: dict[str, Callable[[Callable[..., Run]], Run]] = {
+                "tutorial's script": lambda run: run(TUTORIAL),
+                "`train_flow.py`": lambda run: run(FLOW, **home),
+                "`train_flow.py --recipe fast`": lambda run: run([*FLOW, *FAST], **home),
+                "`train_flow.py`, a Prefect server running": lambda run: run(FLOW, **served),
+                "`train_flow.py --recipe fast`, a Prefect server running": lambda run: run([*FLOW, *FAST], **served),
+                "`train_flow.py`, first run": first_run,
+            }
+            walls = in_turn({name: lambda turn=turn: turn(whole) for name, turn in contenders.items()}, rounds)
+            peaks = in_turn({name: lambda turn=turn: turn(watched) for name, turn in contenders.items()}, 1)
+    base = "tutorial's script"
     print("\n| whole command | seconds | ratio | peak memory, MiB | ratio |\n| --- | --- | --- | --- | --- |")
-    for name, mine in runs.items():
-        memory = f"{statistics.median(run['peak_mib'] for run in mine):,.0f} | {ratio(mine, base, 'peak_mib')}"
-        print(f"| {name} | {spread(mine, 'wall')} | {ratio(mine, base, 'wall')} | {memory} |")
+    for name, mine in walls.items():
+        (peak,), (base_peak,) = ([run["peak_mib"] for run in peaks[each]] for each in (name, base))
+        memory = f"{peak:,.0f} | {peak / base_peak:.2f}"
+        print(f"| {name} | {spread(mine, 'wall')} | {ratio(mine, walls[base], 'wall')} | {memory} |")
 
 
 @contextlib.contextmanager
