@@ -93,18 +93,21 @@ def stay_up() -> None:
 def trouble_with_prefect(error: Exception) -> str | None:
     """Say in a line what is wrong with the API, if that is where `error` comes from."""
     import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
+    settings = get_current_settings()
+    again = "the same command goes on where this one stopped"
+    if isinstance(error, PrefectHTTPStatusError) and error.response.is_server_error:
+        return f"the Prefect API at {settings.api.url} failed: see that its database has room; then {again}"
     if not (isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)):
         return None
     if _OwnServer.why_not:
-        home = get_current_settings().home
         return (
             f"the Prefect API cannot start: {_OwnServer.why_not}; "
-            f"its home {home} (PREFECT_HOME) must be a folder that can be written, and prefect.db in it whole"
+            f"its home {settings.home} (PREFECT_HOME) must be a folder that can be written, and prefect.db in it whole"
         )
-    url = get_current_settings().api.url
-    return f"the Prefect API at {url} does not answer: once it does, the same command goes on where this one stopped"
+    return f"the Prefect API at {settings.api.url} does not answer: once it does, {again}"
 
 
 class _OwnServer:
@@ -115,6 +118,8 @@ class _OwnServer:
     def __init__(self, listener: socket.socket, *, schedules: bool) -> None:
         self.listener = listener
         self.command = [sys.executable, "-m", "flows.prefect_api", str(listener.fileno()), *(["schedules"] * schedules)]
+        quiet = {} if schedules else {"PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}  # the command says what went wrong
+        self.environment = quiet | os.environ
         self.stopping = False
         self._start()
 
@@ -124,6 +129,7 @@ class _OwnServer:
         with theirs:
             self.process = subprocess.Popen(
                 self.command,
+                env=self.environment,
                 pass_fds=[self.listener.fileno()],
                 stdin=theirs.fileno(),
                 start_new_session=True,  # spared by the terminal's Ctrl-C

@@ -210,12 +210,13 @@ def _ended(run: Run) -> Iterator[None]:
     """End `run` with what ended the block."""
     try:
         yield
+        client().set_terminated(run.id, "FINISHED")
     except BaseException as error:
+        unfinished.leave_to_the_next()  # where the store is what failed, the next command ends the run
         stop_waiting_after(error)
-        with contextlib.suppress(MlflowException):  # where the store is what failed, the next command ends the run
+        with contextlib.suppress(MlflowException):
             client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    client().set_terminated(run.id, "FINISHED")
 
 
 def _interrupted_run(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> Run | None:
@@ -264,13 +265,6 @@ def find_run(**tags: str) -> Run | None:
     """Find the run that carries `tags`."""
     for run in _runs(**tags):
         return Run(run.info.run_id, run.info.experiment_id, _path(run.info.artifact_uri))
-    return None
-
-
-def find_version(model: str, alias: str) -> int | None:
-    """Find the version of a registered model that bears `alias`."""
-    with excusing("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, or no such alias
-        return int(client().get_model_version_by_alias(model, alias).version)
     return None
 
 

@@ -18,19 +18,13 @@ from filelock import FileLock, Timeout
 KEPT_FOR = 7 * 24 * 3600  # seconds that an interrupted training can still be gone on with
 
 
-@cache
 def this_process(folder: Path) -> str:
     """Name this process, and hold its lock until it ends."""
-    name = f"process-{os.getpid()}-{uuid4().hex[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock")
-    lock.acquire()
-    atexit.register(_withdraw, lock)
-    return name
+    return Path(_own_lock(folder).lock_file).stem
 
 
 def leave_to_the_next() -> None:
-    """Leave this process's name behind as if it had been killed: the next one closes what this one could not."""
+    """Leave this process's name behind as if it had been killed: the next one closes what this one may not have."""
     atexit.unregister(_withdraw)
 
 
@@ -92,6 +86,15 @@ def _try_lock(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@cache  # which keeps it: a lock that nobody refers to is let go
+def _own_lock(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"process-{os.getpid()}-{uuid4().hex[:8]}.lock")
+    lock.acquire()
+    atexit.register(_withdraw, lock)
+    return lock
 
 
 def _withdraw(lock: FileLock) -> None:

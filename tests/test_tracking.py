@@ -11,11 +11,12 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from flows.train_flow import Trained
-from mnist_pipeline import tracking
+from mnist_pipeline import tracking, unfinished
 from mnist_pipeline.data import Splits
 from mnist_pipeline.evaluation import predict
 from mnist_pipeline.model import MLP
 from mnist_pipeline.registry import Registry
+from mnist_pipeline.store import unfinished_folder
 
 ELSEWHERE = """
 import sys
@@ -99,6 +100,8 @@ def test_a_run_ends_with_what_ended_it(empty_store: MlflowClient, error: type[Ba
     with pytest.raises(error), tracking.start_run(params={}, tags={}) as run:
         raise error
     assert empty_store.get_run(run.id).info.status == status
+    folder = unfinished_folder()
+    assert unfinished.is_alive(folder, unfinished.this_process(folder))  # it may have other runs
 
 
 def test_runs_that_are_known_by_a_tag_can_be_ended_from_outside(empty_store: MlflowClient) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from mlflow import MlflowClient
@@ -46,6 +47,7 @@ class Project:
     """A copy of the project: all that it writes, and Prefect's home, stands in its folder."""
 
     root: Path
+    like: Path | None = None  # another, whose data and Prefect database it takes
     started: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -53,6 +55,10 @@ class Project:
             shutil.copytree(ROOT / room, self.root / room, ignore=shutil.ignore_patterns("__pycache__"))
         for folder in (self.home, self.temporary):
             folder.mkdir()
+        if self.like:
+            shutil.copytree(self.like / "MNIST_data", self.root / "MNIST_data")
+            for file in (self.like / "prefect").glob("prefect.db*"):
+                shutil.copy(file, self.home)
 
     @property
     def home(self) -> Path:
@@ -112,12 +118,33 @@ class Project:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="session")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has trained before."""
+    project = Project(tmp_path_factory.mktemp("faults") / "used")
+    project.trains("--epochs", "1", "--hidden")
+    return project
+
+
+@pytest.fixture(scope="session")
+def lasts(used: Project) -> float:
+    """The seconds that a training takes on this machine."""
+    begun = time.monotonic()
+    used.trains()
+    return time.monotonic() - begun
+
+
+class MakeProject(Protocol):
+    def __call__(self, root: Path, *, fresh: bool = False) -> Project: ...
+
+
 @pytest.fixture
-def make_project(tmp_path: Path) -> Iterator[Callable[[Path], Project]]:
+def make_project(used: Project, tmp_path: Path) -> Iterator[MakeProject]:
+    """Make projects that have the data and a Prefect database, but no MLflow database; `fresh` ones have nothing."""
     projects = []
 
-    def make(root: Path) -> Project:
-        projects.append(Project(root))
+    def make(root: Path, *, fresh: bool = False) -> Project:
+        projects.append(Project(root, None if fresh else used.root))
         return projects[-1]
 
     yield make
@@ -127,7 +154,7 @@ def make_project(tmp_path: Path) -> Iterator[Callable[[Path], Project]]:
 
 
 @pytest.fixture
-def project(make_project: Callable[[Path], Project], tmp_path: Path) -> Project:
+def project(make_project: MakeProject, tmp_path: Path) -> Project:
     return make_project(tmp_path / "project")
 
 

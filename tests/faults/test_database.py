@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
 from mnist_pipeline import store, tracking
-from tests.faults.conftest import Project, fails, read_only, succeeds
+from tests.faults.conftest import MakeProject, Project, fails, read_only, succeeds
 
 HISTORY = ["flows/retrain_flow.py", "history"]
 A_YEAR_OLD = "bf29a5ff90ea"  # the schema's version in MLflow 3.4
@@ -88,7 +87,7 @@ def test_a_database_that_may_not_be_written_is_named(project: Project) -> None:
 
 
 def test_a_project_that_was_moved_finds_its_models_again(
-    project: Project, make_project: Callable[[Path], Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, make_project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.trains()
     moved = tmp_path / "moved to 'here'"
@@ -107,7 +106,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
     store.prepare()
 
 
-def test_odd_letters_in_a_path_work(make_project: Callable[[Path], Project], tmp_path: Path) -> None:
+def test_odd_letters_in_a_path_work(make_project: MakeProject, tmp_path: Path) -> None:
     root = tmp_path / 'Zoë "数字" #1; & $HOME *'
     project = make_project(root)
     project.trains()
@@ -119,9 +118,7 @@ def test_odd_letters_in_a_path_work(make_project: Callable[[Path], Project], tmp
 
 
 @pytest.mark.parametrize("letter", ["%", "?", "'"])
-def test_a_path_that_mlflow_would_misread_is_refused(
-    letter: str, make_project: Callable[[Path], Project], tmp_path: Path
-) -> None:
+def test_a_path_that_mlflow_would_misread_is_refused(letter: str, make_project: MakeProject, tmp_path: Path) -> None:
     project = make_project(tmp_path / f"a{letter}41b")
     (line,) = fails(project.start(*HISTORY)).splitlines()
     assert "rename the folder" in line

@@ -4,15 +4,16 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import TINY, Project, fails, reach, succeeds
+from tests.faults.conftest import MakeProject, Project, fails, reach
 from tests.faults.test_kills import check_all_is_well, statuses
 
+SIGNS = ["No space left", "disk is full", "disk I/O", "room"]
 SIZE = 120  # MiB: the data takes 66 of them
 
 
@@ -28,11 +29,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@pytest.fixture
-def project(disk: Path, make_project: Callable[[Path], Project]) -> Project:
-    return make_project(disk / "project")
 
 
 def fill(project: Project, *, leave: int = 0) -> Path:
@@ -51,9 +47,8 @@ def check_databases(project: Project) -> None:
                 assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-STAGES = {
-    "before the first byte": (None, 0),
-    "while the data comes": (None, 20_000_000),
+BEGINNINGS = {"before the first byte": 0, "while the data comes": 20_000_000}
+STAGES = {  # what is said when it begins, and the bytes that are left then
     "as the run begins": ("Beginning flow run", 0),
     "after the data": ("'split' - Finished", 0),
     "in the training": ("Epoch: 1/3", 0),
@@ -62,28 +57,36 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_full_disk_ends_in_a_clear_error_and_loses_nothing(stage: str, project: Project) -> None:
-    moment, leave = STAGES[stage]
-    process = None
-    if moment is None:
-        filler = fill(project, leave=leave)
-        output = fails(project.train())
-    else:
-        process = project.train(*TINY)
-        output = reach(process, moment)
+def check_complaint(project: Project, output: str) -> None:
+    assert "Traceback" not in output, output
+    assert any(sign in output.splitlines()[-1] for sign in ("No space left", "disk is full", "disk I/O", "room")), (
+        output
+    )
+    check_databases(project)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_disk_full_from_the_start_is_told_and_with_room_all_works(
+    beginning: str, disk: Path, make_project: MakeProject
+) -> None:
+    project = make_project(disk / "project", fresh=True)
+    filler = fill(project, leave=BEGINNINGS[beginning])
+    check_complaint(project, fails(project.train()))
+    filler.unlink()
+    project.trains()
+    check_all_is_well(project, 1)
+
+
+def test_a_disk_full_at_one_stage_after_the_other_loses_nothing(disk: Path, make_project: MakeProject) -> None:
+    project = make_project(disk / "project")
+    for words, leave in STAGES.values():
+        process = project.train()
+        output = reach(process, words)
         filler = fill(project, leave=leave)
         rest, _ = process.communicate(timeout=240)
-        output += rest
-        if process.returncode == 0:  # the room that was left was enough
-            assert statuses(project)["FINISHED"] == 1
-    if process is None or process.returncode:
-        assert "Traceback" not in output, output
-        assert any(sign in output.splitlines()[-1] for sign in ("No space left", "disk is full", "disk I/O", "room")), (
-            output
-        )
-    check_databases(project)
-    filler.unlink()
+        if process.returncode:  # else the room that was left was enough
+            check_complaint(project, output + rest)
+        filler.unlink()
     finished = statuses(project)["FINISHED"]
-    succeeds(project.train())
+    project.trains()
     check_all_is_well(project, finished + 1)

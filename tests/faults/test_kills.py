@@ -8,18 +8,21 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from mnist_pipeline import tracking
-from tests.faults.conftest import KILLS, TINY, Project, eventually, succeeds
+from tests.faults.conftest import KILLS, TINY, MakeProject, Project, eventually, succeeds
 
-IN_A_ROW = 5  # kills of the same project, before a command is let through
-LASTS: list[float] = []  # seconds of a training on this machine, once one was timed
-MakeProject = Callable[[Path], Project]
+IN_A_ROW = 10  # kills of the same project, before a command is let through
+
+
+@pytest.fixture
+def project(make_project: MakeProject, tmp_path: Path) -> Project:
+    """One with nothing: that it makes its databases and fetches its data is disturbed, too."""
+    return make_project(tmp_path / "project", fresh=True)
 
 
 def statuses(project: Project) -> Counter[str]:
@@ -62,22 +65,13 @@ def check_all_is_well(project: Project, finished: int) -> None:
     assert not leftovers
 
 
-def moment(project: Project, chance: random.Random) -> float:
-    """Choose a moment of a training, from its first import to its end."""
-    if not LASTS:
-        begun = time.monotonic()
-        project.trains(*TINY, "--seed", "99")
-        LASTS.append(time.monotonic() - begun)
-    return chance.uniform(0, LASTS[0])
-
-
 @pytest.mark.parametrize("number", range(-(-KILLS // IN_A_ROW)))
 def test_after_a_kill_at_any_moment_the_next_command_succeeds(
-    number: int, project: Project, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+    number: int, project: Project, chance: random.Random, lasts: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = random.Random(f"{chance.random()} {number}")
     for _ in range(min(IN_A_ROW, KILLS - number * IN_A_ROW)):
-        when = moment(project, moments)
+        when = moments.uniform(0, lasts)
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=when)
@@ -92,11 +86,11 @@ def test_after_a_kill_at_any_moment_the_next_command_succeeds(
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_after_a_signal_both_states_agree_and_the_next_command_goes_on(
-    sign: signal.Signals, project: Project, chance: random.Random
+    sign: signal.Signals, project: Project, chance: random.Random, lasts: float
 ) -> None:
     slowest = 0.0
     for _ in range(max(1, KILLS // 7)):
-        when = max(2, moment(project, chance))  # before that, not even Python listens
+        when = chance.uniform(2, lasts)  # before that, not even Python listens
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=when)
