@@ -220,7 +220,7 @@ def flushing_denormals() -> Iterator[None]:
     """Take a number below the normal ones of float32 (1e-38) for zero within.
 
     Adam's means of a gradient fade into such numbers where a pixel is seldom inked, and a processor takes a hundred
-    times as long over each: a sixth of a training.
+    times as long over each.
     """
     torch.set_flush_denormal(True)
     try:
