@@ -97,8 +97,9 @@ def test_after_a_signal_both_states_agree_and_the_next_command_goes_on(
         begun = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)  # as a terminal's Ctrl-C does
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
         slowest = max(slowest, time.monotonic() - begun)
+        process.communicate(timeout=60)  # by then its API has ended, too
         states = prefect_states(project) if runs(project) else {}
         for run in runs(project):
             expected = {"FINISHED": {"COMPLETED"}, "KILLED": {"CRASHED"}, "FAILED": {"FAILED"}}[run.info.status]
