@@ -41,7 +41,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - begun)
             print(f"{name}: epoch {epoch.number}, loss {epoch.train_loss}, {seconds[name][-1]:.2f} s")
     print("\n| an epoch | seconds | against it as it is |\n| --- | --- | --- |")
-    for name, mine in seconds.items():
+    for name, mine in seconds.items():  # the first epoch of the first training holds torch's imports
         ratios = sorted(one / other for one, other in zip(mine[1:], seconds["as it is"][1:], strict=True))
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
         print(f"| {name} | {statistics.median(mine):.2f} | {spread} |")

@@ -70,13 +70,15 @@ def whole(command: list[str], **environment: str) -> Run:
 
 def watched(command: list[str], **environment: str) -> Run:
     """Run a whole command again for the peak of its memory, with its children's: to look would delay a timed one."""
-    process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
             peak = max(peak, sum(member.memory_info().rss for member in family))
         time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed")
     return {"peak_mib": peak / 2**20}
 
 

@@ -77,7 +77,7 @@ def _keep_tracebacks_off_the_console() -> None:
         record.exc_info = record.exc_text = None  # the API's handler, on the inner logger, has had its turn
         return True
 
-    logging.raiseExceptions = False  # nor does a line that cannot be sent there add one
+    logging.raiseExceptions = False  # a line that the API does not take adds none either
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # which adds one of its own
     for handler in logging.getLogger().handlers:
         handler.addFilter(shorten)
