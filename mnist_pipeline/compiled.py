@@ -2,74 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
 
-from mnist_pipeline.config import ROOT, Optimizer, TrainConfig
+from mnist_pipeline.config import ROOT, TrainConfig
 from mnist_pipeline.model import MLP
+from mnist_pipeline.optimizers import BETA1, BETA2, RULES
 from mnist_pipeline.training import loss_of, takes_bfloat16
 
-BETA1, BETA2 = 0.9, 0.999
 UNROLLED = 5  # batches a call: more of them spare little, and compile for longer
-
-# A rule updates one parameter in place, given its gradient, two buffers of its shape, the learning rate, and for Adam's
-# bias corrections lr / (1 - β₁ᵗ) and 1 / √(1 - β₂ᵗ). Each does what the class in torch.optim does; compiled, it melts
-# into one loop over the memory, where those classes stay many small ones.
-Rule = Callable[..., None]
-
-
-def _sgd(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
-    p.sub_(lr * g)
-
-
-def _momentum(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
-    p.sub_(lr * m.mul_(0.9).add_(g))
-
-
-def _nesterov(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
-    p.sub_(lr * (g + 0.9 * m.mul_(0.9).add_(g)))
-
-
-def _adagrad(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
-    p.sub_(lr * g / (v.addcmul_(g, g).sqrt() + 1e-10))
-
-
-def _rmsprop(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *_: object) -> None:
-    p.sub_(lr * g / (v.mul_(0.99).addcmul_(g, g, value=0.01).sqrt() + 1e-8))
-
-
-def _adam(
-    p: torch.Tensor,
-    g: torch.Tensor,
-    m: torch.Tensor,
-    v: torch.Tensor,
-    lr: torch.Tensor,
-    corrected: torch.Tensor,
-    scale: torch.Tensor,
-) -> None:
-    m.lerp_(g, 1 - BETA1)
-    v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-    p.sub_(corrected * m / (v.sqrt() * scale + 1e-8))
-
-
-def _adamw(
-    p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, lr: torch.Tensor, *corrections: torch.Tensor
-) -> None:
-    p.sub_(lr * 0.01 * p)
-    _adam(p, g, m, v, lr, *corrections)
-
-
-RULES: dict[Optimizer, Rule] = {
-    "sgd": _sgd,
-    "momentum": _momentum,
-    "nesterov": _nesterov,
-    "adagrad": _adagrad,
-    "rmsprop": _rmsprop,
-    "adam": _adam,
-    "adamw": _adamw,
-}
 
 
 class CompiledStep:
@@ -89,6 +32,8 @@ class CompiledStep:
         rule = RULES[config.optimizer]
         parameters = list(mlp.parameters())
         self.buffers = buffers = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+        for buffer in chain(*buffers):
+            torch._dynamo.mark_static_address(buffer)  # else a graph that writes to it is not captured
         self.device = parameters[0].device
         bfloat16 = takes_bfloat16(config, self.device)
 
