@@ -57,7 +57,8 @@ class CompiledStep:
         for rate in rates:
             self.steps_taken += 1
             numbers.append((rate, rate / (1 - BETA1**self.steps_taken), (1 - BETA2**self.steps_taken) ** -0.5))
-        return self.graph(images, labels, torch.tensor(numbers, device=self.device))
+        losses = self.graph(images, labels, torch.tensor(numbers, device=self.device))
+        return losses.clone()  # a captured graph writes the next ones to the same place
 
     def state_dict(self) -> dict[str, Any]:
         return {"buffers": [list(pair) for pair in self.buffers], "steps_taken": self.steps_taken}
