@@ -65,11 +65,9 @@ def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
     Returns at once: requests wait in the socket's queue until the server has booted. So they do when it dies and
     another takes its place.
     """
-    listener = socket.create_server(("127.0.0.1", port), backlog=128)
-    server = _OwnServer(listener, schedules=schedules)
+    server = _OwnServer(port, schedules=schedules)
     threading.Thread(target=server.keep_up, daemon=True).start()
-    atexit.register(server.stop)  # runs after Prefect's own exit handlers, which still send logs
-    return f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+    return f"http://127.0.0.1:{server.port}/api"
 
 
 def stay_up() -> None:
@@ -77,11 +75,9 @@ def stay_up() -> None:
     _set_environment()
     address = os.environ["PREFECT_UI_URL"]
     try:
-        listener = socket.create_server(("127.0.0.1", _lasting_port()), backlog=128)
+        server = _OwnServer(_lasting_port(), schedules=True)
     except OSError as error:
         sys.exit(f"Prefect's server cannot listen on {address}: {error.strerror}; PREFECT_UI_URL names another port")
-    server = _OwnServer(listener, schedules=True)
-    atexit.register(server.stop)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(f"Prefect's server is on {address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
@@ -115,13 +111,16 @@ class _OwnServer:
 
     why_not = ""  # it could not boot
 
-    def __init__(self, listener: socket.socket, *, schedules: bool) -> None:
-        self.listener = listener
-        self.command = [sys.executable, "-m", "flows.prefect_api", str(listener.fileno()), *(["schedules"] * schedules)]
+    def __init__(self, port: int, *, schedules: bool) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        inherited = str(self.listener.fileno())
+        self.command = [sys.executable, "-m", "flows.prefect_api", inherited, *(["schedules"] * schedules)]
         quiet = {} if schedules else {"PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}  # the command says what went wrong
         self.environment = quiet | os.environ
         self.stopping = False
         self._start()
+        atexit.register(self.stop)  # runs after Prefect's own exit handlers, which still send logs
 
     def _start(self) -> None:
         self.word = b""

@@ -38,8 +38,7 @@ def _distort(images: torch.Tensor, strength: float) -> torch.Tensor:
     knots = strength * ELASTIC * torch.randn(count, 2, KNOTS**2, device=images.device)
     # Where a pixel is looked up is linear in all of these: one product, in a tenth of affine_grid and interpolate
     places = torch.cat([affine, knots], 2) @ _basis(height, width, images.device)  # (N, 2, H·W)
-    grid = places.view(count, 2, height, width).permute(0, 2, 3, 1)
-    return grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
+    return _look_up(images, places.view(count, 2, height, width).permute(0, 2, 3, 1))
 
 
 def turn(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
@@ -49,6 +48,11 @@ def turn(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
     zero = torch.zeros_like(cos)
     places = torch.stack([cos, -sin * (height / width), zero, sin * (width / height), cos, zero]).view(1, 2, 3)
     grid = affine_grid(places, [1, 1, height, width], align_corners=False).expand(images.shape[0], -1, -1, -1)
+    return _look_up(images, grid)
+
+
+def _look_up(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Give each pixel the value that its image has at its place in `grid` (N, H, W, 2): x and y, each in [-1, 1]."""
     return grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
 
 

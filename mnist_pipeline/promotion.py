@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -120,9 +120,7 @@ def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "to
 
 def mcnemar(won: int, lost: int) -> float:
     """Give the one-sided p value of McNemar's exact test that as many are lost as won, against that more are lost."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(lost, won + lost, alternative="greater").pvalue) if won + lost else 1.0
+    return float(_binomial_test(lost, won + lost, "greater").pvalue) if won + lost else 1.0
 
 
 def largest_loss(won: int, lost: int, *, total: int, significance: float) -> float:
@@ -131,10 +129,14 @@ def largest_loss(won: int, lost: int, *, total: int, significance: float) -> flo
     Given the `won + lost` images of `total` on which the two differ, the number lost is binomial: the upper end of its
     share's exact one-sided interval (Clopper and Pearson, 1934) turns McNemar's test into one of non-inferiority.
     """
-    from scipy.stats import binomtest
-
     differing = won + lost
     if not differing:
         return 0.0
-    share = binomtest(lost, differing, alternative="less").proportion_ci(1 - significance, method="exact").high
+    share = _binomial_test(lost, differing, "less").proportion_ci(1 - significance, method="exact").high
     return max(0.0, float((2 * share - 1) * differing / total))
+
+
+def _binomial_test(lost: int, differing: int, alternative: str) -> Any:
+    from scipy.stats import binomtest  # late, for the ledger's sake
+
+    return binomtest(lost, differing, alternative=alternative)

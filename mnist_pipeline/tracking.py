@@ -193,7 +193,7 @@ def start_trial(sweep: str, number: int, config: TrainConfig, *, process: str) -
     """Open the run of a trial, a child of the run `sweep`: the same one again where it was begun before."""
     experiment_id = prepare()
     tags = {"mlflow.parentRunId": sweep, "trial": str(number)}
-    begun = _runs(**tags)
+    begun = _runs(experiment_id, **tags)
     tags["process"] = process
     if begun:
         run = _reopened(begun[0], tags)
@@ -256,14 +256,14 @@ def _reopened(run: mlflow.entities.Run, tags: Mapping[str, str], checkpoint: Pat
 
 def end_runs(status: str, **tags: str) -> None:
     """End the runs that carry `tags` with `status`, whatever they said before."""
-    for run in _runs(**tags):
+    for run in _runs(prepare(), **tags):
         if run.info.status != status:
             client().set_terminated(run.info.run_id, status)
 
 
 def find_run(**tags: str) -> Run | None:
     """Find the run that carries `tags`."""
-    for run in _runs(**tags):
+    for run in _runs(prepare(), **tags):
         return Run(run.info.run_id, run.info.experiment_id, _path(run.info.artifact_uri))
     return None
 
@@ -271,7 +271,7 @@ def find_run(**tags: str) -> Run | None:
 def close_runs_of(process: str) -> dict[str, str]:
     """End, as KILLED, what a dead process left RUNNING; give the final status of each flow run that it was tracking."""
     statuses = {}
-    for run in _runs(process=process):
+    for run in _runs(prepare(), process=process):
         if run.info.status == "RUNNING":
             client().set_terminated(run.info.run_id, "KILLED")
         statuses[run.data.tags.get("prefect.flow_run_id", "")] = (
@@ -319,6 +319,6 @@ def _path(uri: str) -> str:
     return uri.removeprefix("file://")
 
 
-def _runs(**tags: str) -> list[mlflow.entities.Run]:
+def _runs(experiment_id: str, **tags: str) -> list[mlflow.entities.Run]:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    return list(client().search_runs([prepare()], wanted))
+    return list(client().search_runs([experiment_id], wanted))

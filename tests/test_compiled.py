@@ -1,12 +1,12 @@
 """The compiled step trains as torch's own optimizers do."""
 
 import shutil
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from mnist_pipeline.config import Optimizer, TrainConfig
+from mnist_pipeline.config import Device, Optimizer, TrainConfig
 from mnist_pipeline.data import Splits
 from mnist_pipeline.model import MLP
 from mnist_pipeline.optimizers import BETA1, BETA2, OPTIMIZERS, RULES
@@ -28,9 +28,13 @@ def test_every_rule_updates_as_torch_does(name: Optimizer) -> None:
 
 @pytest.mark.skipif(not shutil.which("g++") and not shutil.which("clang++"), reason="there is no C++ compiler")
 @pytest.mark.parametrize("options", [{}, {"batch_norm": True, "schedule": "one-cycle"}])
-def test_it_follows_the_eager_loop(splits: Splits, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no card"))]
+)
+def test_it_follows_the_eager_loop(splits: Splits, options: dict[str, Any], device: Device) -> None:
     def train(*, compiled: bool) -> tuple[list[float], MLP]:
-        config = TrainConfig(hidden=(16,), batch_size=1000, epochs=2, lr=0.01, compile=compiled, **options)  # type: ignore[arg-type]
+        small: dict[str, Any] = {"hidden": (16,), "batch_size": 1000, "epochs": 2, "lr": 0.01, "device": device}
+        config = TrainConfig(**small, **options, compile=compiled)
         mlp = MLP.from_config(config, inputs=784, outputs=10)
         return [epoch.train_loss for epoch in fit(mlp, splits.test.images, splits.test.labels, config)], mlp
 

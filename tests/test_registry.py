@@ -108,6 +108,22 @@ def test_a_promotion_by_hand_says_so(registry: Registry, new_version: Callable[[
         registry.promote_by_hand(7, reason="none")
 
 
+TELL_IT = """
+import sys
+from mnist_pipeline.registry import Registry
+
+print(len(Registry("digits").history()), sorted({"torch", "scipy.stats", "prefect"} & sys.modules.keys()))
+"""
+
+
+def test_the_ledger_is_told_at_once_without_the_heavy_imports(
+    registry: Registry, new_version: Callable[[], int]
+) -> None:
+    settle(registry, new_version(), YES)
+    told = subprocess.run([sys.executable, "-c", TELL_IT], capture_output=True, check=True, text=True)
+    assert told.stdout == "1 []\n"
+
+
 PROMOTE_RIVALS = """
 import sys
 from mnist_pipeline.promotion import Check, Decision

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from mnist_pipeline.config import ROOT, DataSource
+from tests.servers import free_port
 
 COMMAND = [sys.executable, str(ROOT / "flows" / "retrain_flow.py")]
 
@@ -21,8 +21,7 @@ COMMAND = [sys.executable, str(ROOT / "flows" / "retrain_flow.py")]
 @pytest.fixture
 def schedule(source: DataSource, tmp_path: Path) -> Iterator[str]:
     """A retraining every five seconds, with homes and a Prefect server of its own; gives the URL of its API."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        ui = f"http://127.0.0.1:{free.getsockname()[1]}"
+    ui = f"http://127.0.0.1:{free_port()}"
     own = {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_UI_URL": ui,

@@ -4,11 +4,8 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,6 +19,7 @@ from mnist_pipeline.model import MLP
 from mnist_pipeline.registry import Registry
 from mnist_pipeline.store import client
 from mnist_pipeline.tracking import start_run
+from tests.servers import answers, eventually, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -36,21 +34,9 @@ THREE = [[(90, 75), (130, 55), (175, 70), (180, 100), (135, 130), (185, 160), (1
 
 def started(command: list[str], health: str, **env: str) -> "subprocess.Popen[bytes]":
     server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"DO_NOT_TRACK": "true"} | env)
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(health).close()
-        except OSError:
-            assert server.poll() is None
-            time.sleep(0.2)
-        else:
-            return server
-    server.kill()
-    raise TimeoutError(" ".join(command))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    eventually(lambda: answers(health) or server.poll() is not None, within=120)
+    assert server.poll() is None
+    return server
 
 
 @contextlib.contextmanager

@@ -3,21 +3,19 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from urllib.request import urlopen
 
 import psutil
 import pytest
 
 from mnist_pipeline.config import ROOT
 from tests.cluster.handbook import block
+from tests.servers import answers, eventually, free_ports
 
 HOSTS = {"db": 5432, "s3": 9000, "tracker": 5000, "prefect": 4200, "dask": 8786}
 PROJECT = ("flows", "tasks", "mnist_pipeline", "docs/lost-runs.yaml", "prefect.yaml")
@@ -92,25 +90,14 @@ class Machine:
             process.wait()
 
 
-def wait_until(is_so: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        try:
-            if is_so():
-                return
-        except OSError:  # it does not listen yet
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"{what} did not come about within {patience} s")
+def up(url: str) -> None:
+    """Wait until a server answers."""
+    eventually(lambda: answers(url), within=PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in HOSTS]
-    free = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return dict(zip(HOSTS, free, strict=True))
+    return dict(zip(HOSTS, free_ports(len(HOSTS)), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +124,7 @@ def postgres(ports: dict[str, int]) -> Iterator[None]:
         superuser = os.environ | {"PGHOST": folder, "PGPORT": str(ports["db"]), "PGUSER": "postgres"}
         try:
             ready = [str(programs / "pg_isready"), "--quiet"]
-            wait_until(lambda: subprocess.run(ready, env=superuser).returncode == 0, "PostgreSQL")
+            eventually(lambda: subprocess.run(ready, env=superuser).returncode == 0, within=PATIENCE)
             for command in block("db")[1]:
                 subprocess.run(command, env=superuser, check=True, stdout=subprocess.DEVNULL)
             yield
@@ -165,12 +152,12 @@ def addresses(postgres: None, machine: Callable[[str], Machine], ports: dict[str
     """The servers of docs/scale.md, up; gives the addresses that each machine is told."""
     servers = machine("servers")
     servers.start([".venv/bin/moto_server", "-H", "127.0.0.1", "-p", str(ports["s3"])])
-    wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['s3']}/moto-api/").status == 200, "the S3 server")
+    up(f"http://127.0.0.1:{ports['s3']}/moto-api/")
     for name in ("prefect", "bucket", "tracker", "dask"):
         exports, (words,) = block(name)
         process = servers.start(words, **exports)
         if name == "bucket":
             assert process.wait() == 0, servers.said
-    wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['tracker']}/health").status == 200, "the tracking server")
-    wait_until(lambda: urlopen(f"http://127.0.0.1:{ports['prefect']}/api/health").status == 200, "the Prefect server")
+    up(f"http://127.0.0.1:{ports['tracker']}/health")
+    up(f"http://127.0.0.1:{ports['prefect']}/api/health")
     return {name: servers.environment[name] for name in block("addresses")[0]}

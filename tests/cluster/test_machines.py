@@ -12,8 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from mnist_pipeline.registry import Registry
 from mnist_pipeline.turns import turn, waiting
-from tests.cluster.conftest import Machine, wait_until
+from tests.cluster.conftest import PATIENCE, Machine
 from tests.cluster.handbook import block
+from tests.servers import eventually
 
 boto3 = pytest.importorskip("boto3")
 pytestmark = pytest.mark.cluster
@@ -66,7 +67,7 @@ def lost(workers: list[Machine], machine: Callable[[str], Machine], store: Mlflo
     """A machine that is lost in the midst of a retraining; gives its MLflow run."""
     lost = machine("lost")
     lost.start([*command("history")[:-1], "--epochs", "10000", "--hidden"])
-    wait_until(lambda: "Epoch: 1/" in lost.said, "the first epoch on the machine that will be lost")
+    eventually(lambda: "Epoch: 1/" in lost.said, within=PATIENCE, every=0.2)
     lost.cut_off()
     shutil.rmtree(lost.root)
     (run,) = store.search_runs(["1"])
@@ -89,11 +90,11 @@ def two_at_once(swept: str, yours: Machine, store: MlflowClient) -> list[Any]:
         for seed in (1, 2):
             words = command(".venv/bin/prefect", "run")
             yours.run([*words[:-1], words[-1].replace("}", f', "seed": {seed}}}')])
-        wait_until(lambda: len(waiting("mnist-mlp-turns")) == 3, "two that wait for their turn")
+        eventually(lambda: len(waiting("mnist-mlp-turns")) == 3, within=PATIENCE, every=0.2)
         assert REGISTRY.champion == champion
-    wait_until(lambda: len(REGISTRY.history()) == decisions + 2, "two decisions")
+    eventually(lambda: len(REGISTRY.history()) == decisions + 2, within=PATIENCE, every=0.2)
     runs = [run.info.run_id for run in store.search_runs(["1"]) if run.info.run_id not in before]
-    wait_until(lambda: all(store.get_run(run).info.end_time for run in runs), "the end of both")
+    eventually(lambda: all(store.get_run(run).info.end_time for run in runs), within=PATIENCE, every=0.2)
     return [store.get_run(run) for run in runs]
 
 
@@ -153,7 +154,7 @@ def test_the_runs_of_a_lost_machine_are_closed(
 ) -> None:
     run = store.get_run(lost)
     flow_run = UUID(run.data.tags["prefect.flow_run_id"])
-    wait_until(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", "that Prefect finds it lost")
+    eventually(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", within=PATIENCE, every=0.2)
     if run.info.status == "RUNNING":  # nothing has been trained since
         yours.run([*command("history")[:-1], "--epochs", "1", "--hidden"])
     assert store.get_run(lost).info.status == "KILLED"

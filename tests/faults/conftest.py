@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -195,13 +195,6 @@ def reach(process: Process, words: str) -> str:
         if words in line:
             return "".join(lines)
     raise AssertionError("".join(lines))
-
-
-def eventually(holds: Callable[[], object], *, within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, holds
-        time.sleep(0.05)
 
 
 def processes() -> Iterator[tuple[int, str]]:

@@ -117,14 +117,26 @@ def register(trained: Trained, tmp_path: Path) -> Callable[[Callable[[Path], Non
     return register
 
 
-@pytest.mark.parametrize("make", HOSTILE[:-1])
-def test_who_trusts_them_runs_their_code(make: Callable[[Path], None], tmp_path: Path) -> None:
+TRUSTING = f"""
+import contextlib, mlflow, os, sys
+for folder in sys.argv[1:]:
+    with contextlib.suppress(Exception):
+        mlflow.pyfunc.load_model(folder)
+    if os.path.exists({PROOF!r}):
+        os.remove({PROOF!r})
+        print(os.path.basename(folder))
+"""
+
+
+def test_who_trusts_them_runs_their_code(tmp_path: Path) -> None:
     """Else the others would prove nothing."""
-    make(tmp_path)
-    program = "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1])"
+    names = [make.__name__ for make in HOSTILE[:-1]]
+    for name, make in zip(names, HOSTILE, strict=False):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
     trusting = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}
-    subprocess.run([sys.executable, "-c", program, tmp_path], env=trusting, capture_output=True)
-    Path(PROOF).unlink()  # it is there
+    command = [sys.executable, "-c", TRUSTING, *(str(tmp_path / name) for name in names)]
+    assert subprocess.run(command, env=trusting, capture_output=True, text=True).stdout.split() == names
 
 
 @pytest.mark.parametrize("make", HOSTILE)

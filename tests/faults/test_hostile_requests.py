@@ -20,7 +20,8 @@ from PIL import Image
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
-from tests.faults.conftest import REQUESTS, SEED, eventually
+from tests.faults.conftest import REQUESTS, SEED
+from tests.servers import answers, eventually, free_port
 
 MEMORY = 400 * 2**20  # bytes that the server may grow by
 PATIENCE = 30  # seconds in which each request is answered
@@ -30,13 +31,12 @@ Request = tuple[str, str, dict[str, str], bytes]
 
 @pytest.fixture(scope="module")
 def server(trained: Trained) -> Iterator["subprocess.Popen[bytes]"]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "serving", "--port", str(port), "--model", trained.model.uri], cwd=ROOT
     )
     process.port = port  # type: ignore[attr-defined]
-    eventually(lambda: ask(port, ("GET", "/health", {}, b"")) == 200, within=120)
+    eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), within=120)
     yield process
     process.terminate()
     process.wait(timeout=30)

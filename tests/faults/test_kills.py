@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 
 from mnist_pipeline import tracking
-from tests.faults.conftest import KILLS, TINY, MakeProject, Project, eventually, succeeds
+from tests.faults.conftest import KILLS, TINY, MakeProject, Project, succeeds
+from tests.servers import eventually
 
 IN_A_ROW = 10  # kills of the same project, before a command is let through
 

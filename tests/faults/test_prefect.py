@@ -2,14 +2,14 @@
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.conftest import TINY, Process, Project, eventually, fails, reach, succeeds
+from tests.faults.conftest import TINY, Process, Project, fails, reach, succeeds
 from tests.faults.test_kills import check_all_is_well, statuses
+from tests.servers import answers, eventually, free_port
 
 MOMENTS = ["Beginning flow run", "Epoch: 1/3", "Epoch: 3/3"]
 
@@ -42,12 +42,11 @@ def test_one_that_is_named_and_does_not_answer_is_told(project: Project) -> None
 
 
 def test_a_lasting_one_that_is_killed_in_the_middle_loses_nothing(project: Project) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
 
     def start() -> Process:
         lasting = project.start("-m", "flows.prefect_api", PREFECT_UI_URL=address)
-        eventually(lambda: answers(address))
+        eventually(lambda: answers(f"{address}/api/health"))
         return lasting
 
     start()
@@ -64,13 +63,6 @@ def test_a_lasting_one_that_is_killed_in_the_middle_loses_nothing(project: Proje
     project.trains(*TINY, PREFECT_API_URL=f"{address}/api")
     lasting.terminate()
     check_all_is_well(project, finished + 1)
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/api/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_it_answers_to_no_other_name_and_to_no_other_page(prefect_api: str) -> None:

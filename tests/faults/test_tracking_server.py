@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.faults.conftest import Project, eventually, fails, reach, succeeds
+from tests.faults.conftest import Project, fails, reach, succeeds
+from tests.servers import answers, eventually, free_port
 
 EPOCHS = 60  # short ones
 LONG = ["--epochs", str(EPOCHS), "--hidden", "--batch-size", "12000"]
@@ -22,8 +22,7 @@ PASSWORD = "correct-horse-battery-staple"
 
 class Server:
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         folder.mkdir()
         self.start()
@@ -42,11 +41,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        eventually(self.answers, within=120)
-
-    def answers(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
+        eventually(lambda: answers(f"{self.url}/health"), within=120)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -54,34 +49,34 @@ class Server:
         self.process.wait()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "server")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("tracking") / "server")
     yield server
     server.kill()
 
 
-def check_epochs(server: Server) -> None:
-    """One finished run, which logged each epoch once."""
+def check_epochs(server: Server, seed: str) -> None:
+    """One finished run with that seed, which logged each epoch once."""
     mlflow = MlflowClient(server.url)
-    (run,) = mlflow.search_runs(["1"])
+    (run,) = mlflow.search_runs(["1"], f"params.seed = '{seed}'")
     assert run.info.status == "FINISHED"
     history = mlflow.get_metric_history(run.info.run_id, "train_loss")
     assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
 
 
 def test_away_for_half_a_minute_it_is_waited_for(project: Project, server: Server) -> None:
-    process = project.train(*LONG, MLFLOW_TRACKING_URI=server.url)
+    process = project.train(*LONG, "--seed", "1", MLFLOW_TRACKING_URI=server.url)
     reach(process, "Epoch: 5/")
     server.kill()
     time.sleep(30)
     server.start()
     succeeds(process)
-    check_epochs(server)
+    check_epochs(server, "1")
 
 
 def test_away_for_good_it_is_given_up_in_a_minute_and_gone_on_with_later(project: Project, server: Server) -> None:
-    process = project.train(*LONG, MLFLOW_TRACKING_URI=server.url)
+    process = project.train(*LONG, "--seed", "2", MLFLOW_TRACKING_URI=server.url)
     reach(process, "Epoch: 5/")
     server.kill()
     begun = time.monotonic()
@@ -91,9 +86,9 @@ def test_away_for_good_it_is_given_up_in_a_minute_and_gone_on_with_later(project
     assert took < 75  # 60 are promised, on a machine that has nothing else to do
     assert f"the tracking server {server.url} failed" in output.splitlines()[-1]
     server.start()
-    output = succeeds(project.train(*LONG, MLFLOW_TRACKING_URI=server.url))
+    output = succeeds(project.train(*LONG, "--seed", "2", MLFLOW_TRACKING_URI=server.url))
     assert "Going on with the MLflow run" in output
-    check_epochs(server)
+    check_epochs(server, "2")
 
 
 def everything_written_in(*folders: Path) -> Iterator[tuple[Path, bytes]]:
