@@ -8,7 +8,7 @@ import torch
 
 from mnist_pipeline.config import Gate
 from mnist_pipeline.evaluation import Evaluation, evaluate
-from mnist_pipeline.promotion import Decision, decide, largest_loss, mcnemar
+from mnist_pipeline.promotion import RELOAD_TOLERANCE, Decision, decide, largest_loss, mcnemar
 
 LABELS = torch.arange(10_000) % 10
 GATE = Gate()
@@ -62,6 +62,7 @@ def test_a_significantly_worse_one_is_kept_back() -> None:
 def test_one_whose_loss_may_be_too_large_is_kept_back_though_not_significantly_worse() -> None:
     decision = judge(predictions(wrong=range(180, 400)))  # 180 won, 200 lost
     assert failed(decision) == ["margin"]
+    assert decision.reasons == ("its accuracy may be 0.53% lower than the champion's, 0.50% would be bearable",)
 
 
 def test_no_class_may_fall_far_even_if_all_together_do_not() -> None:
@@ -77,6 +78,7 @@ def test_no_class_may_fall_far_even_if_all_together_do_not() -> None:
 def test_a_wrecked_calibration_is_kept_back() -> None:
     decision = judge(predictions(wrong=range(190), confidence=0.9))
     assert failed(decision) == ["calibration"]
+    assert decision.reasons == ("calibration error 0.0810, 0.0300 is allowed",)
 
 
 @pytest.mark.parametrize("gap", [1e-3, math.inf, math.nan])
@@ -85,11 +87,37 @@ def test_one_that_does_not_reload_is_kept_back(gap: float) -> None:
     assert failed(judge(predictions(wrong=range(100)), None, reload_gap=gap)) == ["reload"]
 
 
+@pytest.mark.parametrize(
+    ("gap", "reason"),
+    [
+        (math.inf, "it cannot be loaded in another process"),
+        (1e-3, "reloaded elsewhere, its probabilities differ by 1.0e-03, 1e-05 is allowed"),
+    ],
+)
+def test_why_it_does_not_reload_is_told(gap: float, reason: str) -> None:
+    assert judge(CHAMPION, reload_gap=gap).reasons == (reason,)
+
+
 def test_the_first_version_needs_only_the_floor_and_the_reload() -> None:
     decision = judge(predictions(wrong=range(300), confidence=0.6), None)
     assert decision.promoted
     assert [check.name for check in decision.checks] == ["floor", "reload"]
     assert failed(judge(predictions(wrong=range(301)), None)) == ["floor"]
+    assert decision.numbers == {"accuracy": 0.97, "reload_gap": 0.0}
+
+
+def test_all_that_was_compared_is_logged_by_name() -> None:
+    numbers = judge(predictions(wrong=range(10, 205))).numbers
+    names = ["accuracy", "reload_gap", "champion_accuracy", "won", "lost", "p_value", "largest_loss", "recall_fall"]
+    assert [*numbers] == [*names, "calibration_error", "champion_calibration_error"]
+    assert (numbers["accuracy"], numbers["champion_accuracy"], numbers["won"], numbers["lost"]) == (0.9805, 0.98, 10, 5)
+
+
+def test_what_just_meets_a_limit_passes() -> None:
+    none_at_all = Gate(floor=0.98, margin=0, recall_margin=0, calibration_margin=0)
+    assert decide(CHAMPION, CHAMPION, LABELS, none_at_all, reload_gap=RELOAD_TOLERANCE).promoted
+    even_chance = Gate(significance=0.5)
+    assert decide(predictions(wrong=range(201)), CHAMPION, LABELS, even_chance, reload_gap=0).promoted  # p is 0.5
 
 
 def test_every_limit_can_be_set() -> None:
@@ -114,6 +142,11 @@ def test_the_largest_loss_covers_the_true_one_as_often_as_it_says() -> None:
     losses = random.binomial(100, 0.6, size=1000)
     covered = [largest_loss(100 - lost, lost, total=10_000, significance=0.05) >= true_loss for lost in losses]
     assert 0.95 <= np.mean(covered) <= 0.98
+
+
+def test_the_largest_loss_is_the_exact_bound() -> None:
+    # Of one image on which they differ, won: a loss has a share of at most 1 - significance
+    assert largest_loss(1, 0, total=100, significance=0.2) == pytest.approx((2 * 0.8 - 1) / 100)
 
 
 def test_no_difference_rules_every_loss_out() -> None:
