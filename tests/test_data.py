@@ -1,6 +1,7 @@
 """The files are whole or told of; the splits are the reference's."""
 
 import gzip
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,25 @@ def test_when_no_mirror_has_a_file_the_error_names_it_what_came_and_what_to_do(
     assert not list(tmp_path.glob("data/**/*.gz"))
 
 
+def test_files_of_another_dataset_are_held_to_checksums_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = {name: gzip.compress(name.encode()) for name, _ in FashionMNIST.resources}
+    for name, content in packed.items():
+        (tmp_path / name).write_bytes(content)
+    checksums = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
+    monkeypatch.setattr(FashionMNIST, "resources", checksums)
+    monkeypatch.setattr(FashionMNIST, "mirrors", [])
+    source = DataSource(dataset="fashion-mnist", data_dir=tmp_path / "data", mirror=tmp_path.as_uri())
+    folder = data.download(source)
+    for name in packed:
+        (tmp_path / name).unlink()  # who asked again would find nothing
+    assert data.download(source) == folder
+    flip_a_bit(folder / f"{LABELS}.gz")
+    with pytest.raises(DownloadError):
+        data.download(source)
+
+
 def test_the_split_is_the_reference(splits: Splits) -> None:
     assert [len(part) for part in (splits.train, splits.test, splits.exam)] == [48_000, 12_000, 10_000]
     assert splits.test.labels[:12].tolist() == [3, 6, 6, 6, 0, 3, 6, 2, 5, 6, 5, 8]
@@ -108,6 +128,7 @@ def test_a_split_has_the_classes_and_the_name_of_what_it_was_cut_from() -> None:
 def test_the_validation_part_is_a_fifth_and_always_the_same(splits: Splits) -> None:
     rest, fifth = data.hold_out(splits.exam)
     assert (len(rest), len(fifth)) == (8_000, 2_000)
+    assert rest.sha256 == fifth.sha256 == splits.exam.sha256
     assert torch.equal(data.hold_out(splits.exam)[1].pixels, fifth.pixels)
     both = torch.cat([rest.pixels, fifth.pixels]).flatten(1).double().sum(dim=1)
     assert torch.equal(both.sort().values, splits.exam.pixels.flatten(1).double().sum(dim=1).sort().values)
