@@ -113,6 +113,7 @@ class EagerStep:
         bfloat16 = takes_bfloat16(config, next(mlp.parameters()).device)
         self.loss_of = partial(loss_of, mlp, label_smoothing=config.label_smoothing, bfloat16=bfloat16)
         self.parameters = list(mlp.parameters())
+        # As they lie in memory: what is not contiguous, the fused kernels would copy to and fro
         self.update = OPTIMIZERS[config.optimizer]([parameter.detach().t() for parameter in self.parameters])
         self.state_dict = self.update.state_dict
         self.load_state_dict = self.update.load_state_dict
