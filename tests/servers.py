@@ -23,7 +23,8 @@ def free_port() -> int:
 def answers(url: str) -> bool:
     """Say whether a server is up: it answers, and not with an error."""
     try:
-        return bool(urlopen(url, timeout=10).status == 200)
+        with urlopen(url, timeout=10) as response:
+            return bool(response.status == 200)
     except OSError:  # which urllib's errors are
         return False
 

@@ -50,6 +50,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(splits: Splits) -> Non
     first, again, other = weights(1), weights(1), weights(2)
     assert all(map(torch.equal, first, again))
     assert not any(map(torch.equal, first[:1], other[:1]))
+    assert all(values.is_contiguous() for values in first)  # which they are not while they train
 
 
 @pytest.mark.skipif(

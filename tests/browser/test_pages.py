@@ -34,8 +34,12 @@ THREE = [[(90, 75), (130, 55), (175, 70), (180, 100), (135, 130), (185, 160), (1
 
 def started(command: list[str], health: str, **env: str) -> "subprocess.Popen[bytes]":
     server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"DO_NOT_TRACK": "true"} | env)
-    eventually(lambda: answers(health) or server.poll() is not None, within=120)
-    assert server.poll() is None
+    try:
+        eventually(lambda: answers(health) or server.poll() is not None, within=120)
+        assert server.poll() is None
+    except AssertionError:
+        server.kill()
+        raise
     return server
 
 
