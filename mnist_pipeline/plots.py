@@ -57,6 +57,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str] = DIGITS) -> Figure:
             va="center",
             color=BLUE if on_diagonal else ("black" if counts[row, column] else GREY),
             fontweight="bold" if on_diagonal else "normal",
+            in_layout=False,  # within the axes: a hundred boxes that the layout need not measure
         )
     ticks, names = range(len(counts)), [_short(name) for name in classes[: len(counts)]]
     axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True")
@@ -135,5 +136,6 @@ def _gallery(title: str, images: np.ndarray, titles: Sequence[str], *, wrong: np
         axes.set_axis_off()
     for axes, image, text, is_wrong in zip(grid, images, titles, wrong, strict=False):
         axes.imshow(image, cmap="gray")
-        axes.set_title(text, color=RED if is_wrong else "black", fontsize=size)
+        # `y` is where it stands anyway: without, matplotlib would measure ticks that are not drawn
+        axes.set_title(text, y=1, color=RED if is_wrong else "black", fontsize=size)
     return figure
