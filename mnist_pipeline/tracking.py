@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import TensorSpec
+from mlflow.utils import requirements_utils
 
 from mnist_pipeline import unfinished
 from mnist_pipeline.config import Schema, TrainConfig
@@ -130,7 +131,7 @@ class Run:
         )
         again = Classifier(MLP.from_state_dict(mlp.state_dict()))
         assert torch.equal(again(pixels), probabilities)  # what `load_network` builds is what is registered
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _requirements_as_they_are():
             state_dict = Path(folder) / Path(WEIGHTS).name
             torch.save(mlp.state_dict(), state_dict)
             # Model.log, as mlflow.pytorch.log_model does not take a run's id.
@@ -150,6 +151,21 @@ class Run:
                 pip_requirements=[f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")],
             )
         return str(info.model_uri)
+
+
+@contextlib.contextmanager
+def _requirements_as_they_are() -> Iterator[None]:
+    """Let MLflow take the requirements that it is given, which name this environment's own versions.
+
+    It would spend a second on looking up which module is of which installed package, to see whether they do.
+    """
+    names = vars(requirements_utils)
+    before = names.get("_MODULES_TO_PACKAGES")
+    names["_MODULES_TO_PACKAGES"] = {}
+    try:
+        yield
+    finally:
+        names["_MODULES_TO_PACKAGES"] = before
 
 
 @contextlib.contextmanager

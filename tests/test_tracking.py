@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.utils import requirements_utils
 
 from flows.train_flow import Trained
 from mnist_pipeline import tracking, unfinished
@@ -60,6 +62,22 @@ def test_the_plain_weights_lie_beside_the_model(trained: Trained, splits: Splits
     mlp = MLP(784, [100, 100], 10)
     mlp.load_state_dict(torch.load(state_dict, weights_only=True))
     assert torch.equal(predict(mlp, splits.test.images), trained.test.probabilities)
+
+
+def test_a_model_names_its_requirements_and_no_other_package_is_looked_at(
+    empty_store: MlflowClient, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    look = "mlflow.utils.requirements_utils.importlib_metadata.packages_distributions"
+    monkeypatch.setattr(look, lambda: looks.append("at all of them"))
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)  # as in a process that has not looked yet
+    with tracking.start_run(params={}, tags={}) as run:
+        uri = run.log_model(MLP(784, [], 10), splits.test.pixels[:2], step=1)
+    assert not looks
+    assert requirements_utils._MODULES_TO_PACKAGES is None
+    folder = Path(empty_store.get_logged_model(uri.removeprefix("models:/")).artifact_location)
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert requirements == [f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")]
 
 
 def test_the_first_version_is_the_champion_and_every_later_one_the_challenger(
