@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch.optim.adam import adam
 
 from mnist_pipeline.config import Optimizer
 
@@ -25,33 +24,33 @@ class Update(Protocol):
 class FusedAdam:
     """Adam, or with decoupled weight decay AdamW, in one kernel.
 
-    It calls torch's functional form: what `torch.optim.Adam` does in Python at each step adds a tenth to an epoch of a
-    small network.
+    It calls the kernel itself: what `torch.optim.Adam` does in Python before it, at each step, adds a fifth to an epoch
+    of a small network.
     """
 
     def __init__(self, weights: list[torch.Tensor], *, decoupled_weight_decay: float = 0.0) -> None:
         self.weights = weights
         self.means = [torch.zeros_like(weight) for weight in weights]
         self.squares = [torch.zeros_like(weight) for weight in weights]
-        self.steps = [weight.new_zeros(()) for weight in weights]
+        self.steps = [weights[0].new_zeros(())] * len(weights)  # one number, which the kernel wants for each
         self.weight_decay = decoupled_weight_decay
+        self.kernel = torch._fused_adamw_ if decoupled_weight_decay else torch._fused_adam_
 
     def __call__(self, gradients: list[torch.Tensor], lr: float) -> None:
-        adam(
+        self.steps[0].add_(1)
+        self.kernel(
             self.weights,
             gradients,
             self.means,
             self.squares,
             [],
             self.steps,
-            fused=True,
-            decoupled_weight_decay=self.weight_decay > 0,
-            amsgrad=False,
+            lr=lr,
             beta1=BETA1,
             beta2=BETA2,
-            lr=lr,
             weight_decay=self.weight_decay,
             eps=1e-8,
+            amsgrad=False,
             maximize=False,
         )
 
