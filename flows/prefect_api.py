@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -35,9 +36,15 @@ ENVIRONMENT = {
     "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
     "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200,http://localhost:4200",  # not just any page
 }
+SHORT_LIVED = {
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # the command says what went wrong
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # a lasting server registers the types of blocks, which means
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",  # importing every installed integration, Dask among them
+}
 HOSTS = ["127.0.0.1", "localhost"]  # no other name reaches the API, whatever it resolves to
 
 BOOTED = b"booted"
+LONGEST_FAREWELL = 4  # seconds that the server may take to leave, whatever holds it up: a locked database might
 
 
 def ensure_prefect_api(*, schedules: bool = False) -> None:
@@ -116,8 +123,7 @@ class _OwnServer:
         self.port = self.listener.getsockname()[1]
         inherited = str(self.listener.fileno())
         self.command = [sys.executable, "-m", "flows.prefect_api", inherited, *(["schedules"] * schedules)]
-        quiet = {} if schedules else {"PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}  # the command says what went wrong
-        self.environment = quiet | os.environ
+        self.environment = ({} if schedules else SHORT_LIVED) | os.environ
         self.stopping = False
         self._start()
         atexit.register(self.stop)  # runs after Prefect's own exit handlers, which still send logs
@@ -151,7 +157,7 @@ class _OwnServer:
         self.line.shutdown(socket.SHUT_RDWR)
         if self.word.startswith(BOOTED):  # one that is still booting, or creating its database, ends alone
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=5)
+                self.process.wait(timeout=LONGEST_FAREWELL + 1)
 
 
 def _set_environment() -> None:
@@ -185,6 +191,9 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
         if server is None:
             os._exit(0)
         server.should_exit = True
+        if server.started:  # else it may be creating its database, and then leaves by itself
+            time.sleep(LONGEST_FAREWELL)
+            os._exit(0)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
 

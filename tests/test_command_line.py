@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from mnist_pipeline.config import ROOT, DataSource
+from tests.servers import eventually
 
 COMMAND = [sys.executable, str(ROOT / "flows" / "train_flow.py")]
 
@@ -120,4 +121,4 @@ def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(latest.data.tags["prefect.flow_run_id"])  # type: ignore[arg-type]
     assert flow_run.state_name == "Crashed"
-    assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers), within=10)
