@@ -69,13 +69,17 @@ def whole(command: list[str], **environment: str) -> Run:
 
 
 def watched(command: list[str], **environment: str) -> Run:
-    """Run a whole command again for the peak of its memory, with its children's: to look would delay a timed one."""
+    """Run a whole command again for the peak of its memory, with its children's: to look would delay a timed one.
+
+    A peak is seen at two looks in a row: for the moment in which a child is made, it has its parent's memory as well.
+    """
     process = psutil.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
-    peak = 0
+    peak = before = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
-            peak = max(peak, sum(member.memory_info().rss for member in family))
+            now = sum(member.memory_info().rss for member in family)
+            peak, before = max(peak, min(before, now)), now
         time.sleep(0.05)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed")

@@ -44,7 +44,7 @@ SHORT_LIVED = {
 HOSTS = ["127.0.0.1", "localhost"]  # no other name reaches the API, whatever it resolves to
 
 BOOTED = b"booted"
-LONGEST_FAREWELL = 4  # seconds that the server may take to leave, whatever holds it up: a locked database might
+LONGEST_FAREWELL = 4  # seconds that the server may take to leave: for a locked database it would wait a minute
 
 
 def ensure_prefect_api(*, schedules: bool = False) -> None:
