@@ -78,6 +78,7 @@ def _keep_tracebacks_off_the_console() -> None:
         return True
 
     logging.raiseExceptions = False  # a line that the API does not take adds none either
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # which adds one of its own
+    for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):  # which add some of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         handler.addFilter(shorten)

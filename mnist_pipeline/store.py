@@ -1,8 +1,10 @@
 """The store that runs are kept in: where it is, who may write to it now, and what is said where it fails."""
 
 import contextlib
+import gc
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -121,6 +123,18 @@ def stop_waiting_after(error: BaseException) -> None:
     """After a tracking server was waited for in vain, ask it once and no more: what is left to do is to end."""
     if isinstance(error, MlflowException) and not isinstance(error, RestException):
         os.environ[RETRIES] = "0"
+
+
+def let_go_after(error: BaseException) -> None:
+    """After a signal, let go of what the calls that it interrupted still hold.
+
+    In the middle of a write that is a connection, kept by the traceback, and with it the database's lock: this process
+    would wait for itself.
+    """
+    if isinstance(error, Exception):
+        return
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
 
 
 def _set_environment() -> None:

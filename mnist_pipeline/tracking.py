@@ -32,6 +32,7 @@ from mnist_pipeline.store import (
     client,
     exclusively,
     excusing,
+    let_go_after,
     prepare,
     stop_waiting_after,
     tracking_uri,
@@ -228,6 +229,7 @@ def _ended(run: Run) -> Iterator[None]:
         yield
         client().set_terminated(run.id, "FINISHED")
     except BaseException as error:
+        let_go_after(error)
         unfinished.leave_to_the_next()  # where the store is what failed, the next command ends the run
         stop_waiting_after(error)
         with contextlib.suppress(MlflowException):

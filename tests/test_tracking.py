@@ -1,5 +1,6 @@
 """Runs end as they should, and a registered model works far from here."""
 
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version as version_of
@@ -120,6 +121,17 @@ def test_a_run_ends_with_what_ended_it(empty_store: MlflowClient, error: type[Ba
     assert empty_store.get_run(run.id).info.status == status
     folder = unfinished_folder()
     assert unfinished.is_alive(folder, unfinished.this_process(folder))  # it may have other runs
+
+
+def test_a_signal_in_the_middle_of_a_write_leaves_no_lock_in_the_way(empty_store: MlflowClient, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        connection = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tracking.start_run(params={}, tags={}) as run:
+        interrupted()
+    assert empty_store.get_run(run.id).info.status == "KILLED"
 
 
 def test_runs_that_are_known_by_a_tag_can_be_ended_from_outside(empty_store: MlflowClient) -> None:
