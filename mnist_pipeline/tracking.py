@@ -229,8 +229,8 @@ def _ended(run: Run) -> Iterator[None]:
         yield
         client().set_terminated(run.id, "FINISHED")
     except BaseException as error:
-        let_go_after(error)
         unfinished.leave_to_the_next()  # where the store is what failed, the next command ends the run
+        let_go_after(error)
         stop_waiting_after(error)
         with contextlib.suppress(MlflowException):
             client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
