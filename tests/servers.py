@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.request import urlopen
 
 
@@ -27,6 +28,11 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except OSError:  # which urllib's errors are
         return False
+
+
+def children(pid: int) -> list[int]:
+    """Give the processes that the main thread of another has started."""
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def eventually(holds: Callable[[], object], *, within: float = 60, every: float = 0.05) -> None:

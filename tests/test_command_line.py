@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from mnist_pipeline.config import ROOT, DataSource
-from tests.servers import eventually
+from tests.servers import children
 
 COMMAND = [sys.executable, str(ROOT / "flows" / "train_flow.py")]
 
@@ -107,7 +107,7 @@ def long_run(prefect_api: str, source: DataSource, tmp_path: Path) -> Iterator["
 def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
     long_run: "subprocess.Popen[str]", signum: signal.Signals, code: int
 ) -> None:
-    servers = Path(f"/proc/{long_run.pid}/task/{long_run.pid}/children").read_text().split()
+    servers = children(long_run.pid)
     assert servers
 
     os.killpg(long_run.pid, signum)  # as a terminal does
@@ -121,4 +121,4 @@ def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(latest.data.tags["prefect.flow_run_id"])  # type: ignore[arg-type]
     assert flow_run.state_name == "Crashed"
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers), within=10)
+    assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]

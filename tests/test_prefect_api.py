@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 
 from mnist_pipeline.config import ROOT
-from tests.servers import eventually
+from tests.servers import children, eventually
 
 COMMAND = """
 import sys
@@ -33,7 +33,7 @@ def test_a_locked_database_does_not_keep_it(prefect_api: str, home: Path) -> Non
     assert command.stdin
     assert command.stdout
     url = command.stdout.readline().strip()
-    (server,) = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+    (server,) = children(command.pid)
     assert httpx.get(f"{url}/health", timeout=60).json() is True
 
     lock = sqlite3.connect(home / "prefect" / "prefect.db", timeout=60, isolation_level=None)
