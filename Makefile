@@ -1,9 +1,9 @@
-# The same commands for everyone: `make train`, `make test`. Options of the flow: make train ARGS="--epochs 3"
+# The commands that people and CI share. Options go into ARGS: make train ARGS="--epochs 3"
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 
-.PHONY: train test test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean
+.PHONY: train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -11,11 +11,15 @@ train: $(VENV)
 test: $(VENV)
 	$(BIN)/pytest $(ARGS)
 
-# The page and the MLflow UI in a real browser: Debian's, as playwright's own would be downloaded
+# Without those that take several seconds each; -m replaces the one in pyproject.toml
+test-quick: $(VENV)
+	$(BIN)/pytest -m "not slow and not browser and not cluster and not faults" $(ARGS)
+
+# The page and the MLflow UI in a real browser: Debian's Chromium, as playwright would download its own
 test-browser: $(VENV) .venv/browser
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
-# A sweep on a Dask cluster with a worker killed at work, and all of docs/scale.md: PostgreSQL, S3, several machines
+# A sweep on a Dask cluster, one of whose workers is killed, and all of docs/scale.md: PostgreSQL, S3, several machines
 test-cluster: $(VENV) .venv/cluster
 	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
 
@@ -26,7 +30,7 @@ test-cluster: $(VENV) .venv/cluster
 	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql > /dev/null; }
 	touch $@
 
-# What may go wrong from outside, for real (docs/reliability.md); for the record: FAULTS_KILLS=100 FAULTS_REQUESTS=10000
+# Real faults from outside (docs/reliability.md, whose record is of FAULTS_KILLS=100 FAULTS_REQUESTS=10000)
 test-faults: $(VENV) .venv/faults
 	$(BIN)/pytest -m faults tests/faults $(ARGS)
 
@@ -46,7 +50,7 @@ check: $(VENV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Known vulnerabilities of what constraints.txt pins; the auditor stands in an environment of its own
+# Known vulnerabilities of what constraints.txt pins; the auditor has an environment of its own
 audit: .venv-audit/installed
 	.venv-audit/bin/python .ci/audit
 
@@ -59,28 +63,28 @@ format: $(VENV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The MLflow UI over the database that the flows write to, wherever make was called from
+# The MLflow UI for the database that the flows write to, wherever make is called from
 ui: $(VENV)
 	DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	$(BIN)/mlflow ui --workers 1 --host 127.0.0.1 --port 5000 --allowed-hosts 127.0.0.1:5000,localhost:5000 \
-	    --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.store)"
+	    --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.tracking.store)"
 
-# The champion behind a page to draw a digit on, and POST /predict
+# The champion, with a page to draw a digit on and POST /predict
 serve: $(VENV)
 	$(BIN)/python -m serving $(ARGS)
 
-# A lasting Prefect server, which the flows then use, with its UI
+# A lasting Prefect server with its UI, which the flows then use
 server: $(VENV)
-	$(BIN)/python -m flows.prefect_api
+	$(BIN)/python -m flows.prefect_server
 
-# Built once, and again when what it is built from has changed
+# Built once, and again when one of these files changes
 $(VENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# Speed against the tutorial's script and its peers, which stand in an environment of their own: to have Lightning
-# installed makes MLflow import it
+# Speed against the tutorial's script and other libraries, which have an environment of their own: MLflow imports
+# Lightning wherever it is installed
 bench: $(VENV) .venv-bench/installed
 	.venv-bench/bin/python benchmarks/speed.py $(ARGS)
 
@@ -93,14 +97,14 @@ bench-sweep: $(VENV)
 	.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
-# The API's pages, made of its docstrings: .cache/api/index.html
+# The docstrings as pages: .cache/api/index.html
 api: $(VENV)
 	$(BIN)/pdoc flows tasks mnist_pipeline serving --output-directory .cache/api
 
-# Pin anew what pyproject.toml allows (needs pip-tools); pins that still fit are kept
+# Pin what pyproject.toml allows (needs pip-tools); pins that still fit are kept
 constraints:
 	pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-options \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .venv-bench .venv-audit .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-audit .cache .grimp_cache .mypy_cache .pytest_cache .ruff_cache

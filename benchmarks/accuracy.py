@@ -1,7 +1,7 @@
-"""What each recipe reaches on test and exam, and in what time, over several seeds; nothing is tracked or kept.
+"""The accuracy of each recipe on test and holdout, and its training time, over several seeds; nothing is tracked.
 
 .venv/bin/python benchmarks/accuracy.py                                     every recipe, five seeds
-.venv/bin/python benchmarks/accuracy.py accurate --seeds 1 --epochs 5 15 50 how far it comes in less time, or in more
+.venv/bin/python benchmarks/accuracy.py accurate --seeds 1 --epochs 5 15 50 with less time, and with more
 """
 
 import time
@@ -10,12 +10,13 @@ from typing import Annotated, get_args
 import cyclopts
 import numpy as np
 
-from mnist_pipeline import data
-from mnist_pipeline.config import DataSource, RecipeName, TrainConfig, config_from
-from mnist_pipeline.data import Splits
-from mnist_pipeline.evaluation import evaluate, predict
-from mnist_pipeline.model import MLP
-from mnist_pipeline.training import fit
+from mnist_pipeline.config import RecipeName, TrainConfig, config_from
+from mnist_pipeline.data import mnist
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import Splits, load_splits
+from mnist_pipeline.training.evaluation import evaluate, predict
+from mnist_pipeline.training.loop import fit
+from mnist_pipeline.training.model import MLP
 
 DIGITS = (1, 3, 3, 4)  # behind the point: seconds, two accuracies, calibration error
 Several = Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)]
@@ -23,8 +24,9 @@ Several = Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)]
 
 def main(*recipes: RecipeName, seeds: int = 5, epochs: Several = (), threads: int = 0) -> None:
     """Train each of `recipes` with the seeds from 0 on, for as many epochs as it asks for, or for each of `epochs`."""
-    splits = data.split(*data.load("mnist", data.download(DataSource())))
-    print("| recipe | layers | parameters | epochs | training, s | test, % | exam, % | calibration error |")
+    source = DataSource()
+    splits = load_splits(source, mnist.download(source))
+    print("| recipe | layers | parameters | epochs | training, s | test, % | holdout, % | calibration error |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for recipe in recipes or get_args(RecipeName):
         for lasting in epochs or (config_from({"recipe": recipe}).epochs,):
@@ -42,14 +44,14 @@ def main(*recipes: RecipeName, seeds: int = 5, epochs: Several = (), threads: in
 
 
 def train(config: TrainConfig, splits: Splits) -> tuple[float, float, float, float]:
-    """Give the seconds of a training, the accuracies on test and exam in percent, and exam's calibration error."""
+    """Return a training's seconds, its accuracies on test and holdout in percent, and its calibration error."""
     mlp = MLP.from_config(config, inputs=784, outputs=10)
     start = time.perf_counter()
     for _ in fit(mlp, splits.train.images, splits.train.labels, config):
         pass
     seconds = time.perf_counter() - start
-    test, exam = (evaluate(predict(mlp, part.images), part.labels) for part in (splits.test, splits.exam))
-    return seconds, 100 * test.accuracy, 100 * exam.accuracy, exam.calibration_error
+    test, holdout = (evaluate(predict(mlp, part.images), part.labels) for part in (splits.test, splits.holdout))
+    return seconds, 100 * test.accuracy, 100 * holdout.accuracy, holdout.calibration_error
 
 
 if __name__ == "__main__":

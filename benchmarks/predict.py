@@ -15,26 +15,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mnist_pipeline import inference, inputs, registry, store, tracking
+from mnist_pipeline import batch_inference
 from mnist_pipeline.config import CHAMPION, ROOT
-from mnist_pipeline.data import BUNDLED
+from mnist_pipeline.data import readers
+from mnist_pipeline.data.mnist import BUNDLED
+from mnist_pipeline.tracking import registry, store
+from mnist_pipeline.tracking.models import load_network
 
 IMAGES = 1_000_000
 
 
 def write_idx(path: Path) -> None:
-    """Write the exam's 10,000 images over and over."""
-    exam = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
+    """Write the holdout's 10,000 images over and over."""
+    holdout = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
     with path.open("wb") as file:
-        file.write(exam[:4] + IMAGES.to_bytes(4) + exam[8:16])
+        file.write(holdout[:4] + IMAGES.to_bytes(4) + holdout[8:16])
         for _ in range(IMAGES // 10_000):
-            file.write(exam[16:])
+            file.write(holdout[16:])
 
 
 def library(source: Path, out: Path) -> None:
     store.prepare()
-    models, version = registry.resolve(CHAMPION)
-    model = tracking.load_network(models.uri(version))
+    versions, version = registry.resolve(CHAMPION)
+    model = load_network(versions.uri(version))
     seconds = 0.0
 
     def timed(images: torch.Tensor) -> torch.Tensor:
@@ -47,7 +50,7 @@ def library(source: Path, out: Path) -> None:
     model(torch.from_numpy(np.zeros((2, 28, 28), np.uint8)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()
-    for _ in inference.write(out, inputs.chunks(source), timed, version=version):
+    for _ in batch_inference.write(out, readers.chunks(source), timed, version=version):
         pass
     whole = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

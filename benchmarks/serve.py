@@ -1,4 +1,4 @@
-"""Asks the server for one image's digit, 50 times a second, whether it has answered before or not: how long it takes.
+"""Latency of the server: one image 50 times a second, whether it has answered the request before or not.
 
 .venv/bin/python benchmarks/serve.py            the server on one core, this program on the others, for 20 seconds
 """
@@ -19,14 +19,14 @@ import numpy as np
 from PIL import Image
 
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.data import BUNDLED
+from mnist_pipeline.data.mnist import BUNDLED
 
 RATE, SECONDS = 50, 20
 
 
 def bodies() -> dict[str, tuple[bytes, str]]:
-    exam = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
-    digit = np.frombuffer(exam, np.uint8, 784, 16).reshape(28, 28)
+    holdout = gzip.decompress((BUNDLED / "t10k-images-idx3-ubyte.gz").read_bytes())
+    digit = np.frombuffer(holdout, np.uint8, 784, 16).reshape(28, 28)
     drawn = io.BytesIO()
     Image.fromarray(digit).resize((280, 280)).save(drawn, "PNG")
     return {

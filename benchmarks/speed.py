@@ -29,6 +29,7 @@ DATA = str(ROOT / "MNIST_data")
 TUTORIAL = [OURS, str(CONTENDERS / "tutorial.py"), DATA]
 FLOW = [OURS, str(ROOT / "flows" / "train_flow.py")]
 FAST = ["--recipe", "fast"]
+BY_HAND = [OURS, str(CONTENDERS / "by_hand.py"), DATA]
 
 Run = dict[str, float]
 
@@ -40,7 +41,9 @@ def ours(**options: object) -> list[str]:
 TRAINING = {
     "tutorial's loop": TUTORIAL,
     "ours": ours(),
-    "ours, `--compile`": ours(compile=True, epochs=11),  # the first epoch holds the compilation, and is told apart
+    "ours, `--compile`": ours(
+        compile=True, epochs=11
+    ),  # the first epoch holds the compilation, and is timed separately
     "ours, `--recipe fast`": ours(recipe="fast"),
     "scikit-learn": [PEERS, str(CONTENDERS / "sklearn_mlp.py"), DATA, "1"],
     "Lightning": [PEERS, str(CONTENDERS / "lightning_mlp.py"), DATA],
@@ -111,6 +114,8 @@ def ratio(runs: list[Run], base: list[Run], key: str) -> str:
 
 def training(rounds: int) -> None:
     """Ten epochs of the reference recipe, ours and theirs."""
+    if not shutil.which(PEERS):
+        sys.exit("the peers are not installed: run `make bench`")
     runs = in_turn({name: lambda command=command: phases(command) for name, command in TRAINING.items()}, rounds)
     print("\n| | threads | import | load | compile | training | evaluation | CPU | accuracy | / tutorial | / sklearn |")
     print("| --- " * 11 + "|")
@@ -167,11 +172,15 @@ def commands(rounds: int) -> None:
                 first = {"PREFECT_HOME": f"{fresh}/prefect", "MLFLOW_TRACKING_URI": f"sqlite:///{fresh}/mlflow.db"}
                 return run([*FLOW, "--data-dir", f"{fresh}/data"], **home | first)
 
+        by_hand = {"PREFECT_HOME": f"{folder}/hand", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/hand.db"}
+        by_hand["DO_NOT_TRACK"] = "true"
         whole(FLOW, **home)  # creates the databases
+        whole(BY_HAND, **by_hand)
         with lasting_server(home) as server:
             served = home | {"PREFECT_API_URL": server}
             contenders: dict[str, Callable[[Callable[..., Run]], Run]] = {
                 "tutorial's script": lambda run: run(TUTORIAL),
+                "the same job by hand": lambda run: run(BY_HAND, **by_hand),
                 "`train_flow.py`": lambda run: run(FLOW, **home),
                 "`train_flow.py --recipe fast`": lambda run: run([*FLOW, *FAST], **home),
                 "`train_flow.py`, a Prefect server running": lambda run: run(FLOW, **served),
@@ -180,12 +189,14 @@ def commands(rounds: int) -> None:
             }
             walls = in_turn({name: lambda turn=turn: turn(whole) for name, turn in contenders.items()}, rounds)
             peaks = in_turn({name: lambda turn=turn: turn(watched) for name, turn in contenders.items()}, 1)
-    base = "tutorial's script"
-    print("\n| whole command | seconds | ratio | peak memory, MiB | ratio |\n| --- | --- | --- | --- | --- |")
+    base, hand = "tutorial's script", "the same job by hand"
+    print("\n| whole command | seconds | / tutorial | / by hand | peak memory, MiB | / tutorial |")
+    print("| --- " * 6 + "|")
     for name, mine in walls.items():
         (peak,), (base_peak,) = ([run["peak_mib"] for run in peaks[each]] for each in (name, base))
         memory = f"{peak:,.0f} | {peak / base_peak:.2f}"
-        print(f"| {name} | {spread(mine, 'wall')} | {ratio(mine, walls[base], 'wall')} | {memory} |")
+        ratios = f"{ratio(mine, walls[base], 'wall')} | {ratio(mine, walls[hand], 'wall')}"
+        print(f"| {name} | {spread(mine, 'wall')} | {ratios} | {memory} |")
 
 
 @contextlib.contextmanager
@@ -228,6 +239,4 @@ def main(*parts: Literal["training", "busy", "commands", "seeds"], rounds: int =
 
 
 if __name__ == "__main__":
-    if not shutil.which(PEERS):
-        sys.exit("the peers are not installed: run `make bench`")
     cyclopts.run(main)

@@ -19,11 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SWEEP = [sys.executable, str(ROOT / "flows" / "sweep_flow.py"), "--floor", "0", "--pruner", "none"]
 FULL = ["--layers", "2", "--units", "256", "--batch-size", "128", "--optimizer", "adam", "--epochs", "6"]
 TINY = ["--layers", "1", "--units", "8", "--batch-size", "512", "--optimizer", "adam", "--epochs", "1"]
-PLAIN = ["--distortion", "0", "0", "--dropout", "0", "0", "--batch-norm", "off", "--schedule", "constant"]
+PLAIN = ["--augmentation", "0", "0", "--dropout", "0", "0", "--batch-norm", "off", "--schedule", "constant"]
 
 
 def sweep(options: list[str], *, trials: int, workers: int) -> tuple[float, float]:
-    """Run a sweep on databases of its own; give its trials an hour, and the seconds that a worker was idle before each.
+    """Run a sweep on databases of its own; return its trials per hour, and the seconds that a worker was idle before each.
 
     Each worker's first trial, which holds its imports and the reading of the data, is left out.
     """

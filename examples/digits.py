@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ["--recipe", "fast", "--epochs", "30", "--batch-size", "32"]  # small data need more epochs, of smaller batches
-GATE = ["--floor", "0.9", "--margin", "0.03", "--recall-margin", "0.1"]  # so small an exam cannot rule out less
+GATE = ["--floor", "0.9", "--margin", "0.03", "--recall-margin", "0.1"]  # so small a holdout cannot rule out less
 MODEL = "models:/digits-mlp@champion"
 
 
@@ -69,13 +69,13 @@ def main(folder: Path) -> None:
     write(folder / "digits", digits.images[:1500], digits.target[:1500])
     write(folder / "more", digits.images[1500:1700], digits.target[1500:1700])
     write(folder / "new", digits.images[1700:], digits.target[1700:])
-    print(f"{folder}/digits holds 1,500 images in ten folders, one a class; more the next 200; new the 97 to predict")
+    print(f"{folder}/digits holds 1,500 images in ten folders, one per class; more the next 200; new the 97 to predict")
 
     run("flows/train_flow.py", "--dataset", folder / "digits", *RECIPE)
     run("flows/retrain_flow.py", "--dataset", folder / "digits", "--extra", folder / "more", *RECIPE, *GATE)
-    run("flows/retrain_flow.py", "history", "--dataset", "digits")
+    run("flows/champion.py", "history", "--dataset", "digits")
     run("flows/predict_flow.py", folder / "new", "--model", MODEL, "--out", folder / "predictions.csv")
-    serve_and_ask(sorted((folder / "new").rglob("*.png"))[0])
+    serve_and_ask(min((folder / "new").rglob("*.png")))
 
 
 if __name__ == "__main__":

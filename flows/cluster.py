@@ -1,5 +1,6 @@
-"""Where trials run: on a Dask cluster of this machine's own, or on one that is there."""
+"""Where the trials of a search run: on a local Dask cluster, or on an existing one."""
 
+import logging
 import os
 from typing import Any, cast
 
@@ -9,20 +10,26 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
+from mnist_pipeline.config import Search
 
-def dask(*, address: str | None = None, workers: int | None = None) -> TaskRunner[PrefectFuture[Any]]:
-    """Run tasks on the cluster whose scheduler has that `address`, or else on this machine.
 
-    Here it is one process a core, unless `workers` says how many, and one thread each. Workers elsewhere need this
-    project installed; they fetch the data themselves.
+def task_runner(search: Search = Search()) -> TaskRunner[PrefectFuture[Any]]:
+    """Return a task runner for the cluster that `search` names, or a local one with one thread per process.
+
+    Workers elsewhere need this project installed; they fetch the data themselves.
     """
-    local = {"n_workers": workers or os.cpu_count(), "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    runner = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each worker that it stops
+    if search.dask_address:
+        runner = DaskTaskRunner(address=search.dask_address)
+    else:
+        workers = search.workers or os.cpu_count()
+        local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        runner = DaskTaskRunner(cluster_kwargs=local)
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 def cluster_client() -> Client:
-    """Give the client of the cluster that the flow run at work has."""
+    """Return the client of the current flow run's cluster."""
     context = FlowRunContext.get()
     assert context
     assert isinstance(context.task_runner, DaskTaskRunner)

@@ -1,40 +1,41 @@
 """Search for a better config on a Dask cluster, then train the best one and let the gate decide."""
 
-if __name__ == "__main__":  # first of all, so that the Prefect API boots while the imports below load
-    from flows import command_line
+from flows import cli, startup
 
-    command_line.run(command_line.sweep)
+if __name__ == "__main__":  # before the other imports: a bad option ends at once, and the Prefect API boots during them
+    options = cli.start(cli.sweep)
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 
 import optuna
-from distributed import Client
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
 
-from flows.cluster import cluster_client, dask
-from flows.retrain_flow import Retrained, train_and_judge
-from mnist_pipeline import search
-from mnist_pipeline.config import DataSource, Gate, Pruner, Space
-from mnist_pipeline.registry import Registry
-from mnist_pipeline.search import Outcome
-from mnist_pipeline.store import study_storage, tracking_uri, unfinished_folder
-from mnist_pipeline.unfinished import this_process
+from flows.cluster import cluster_client, task_runner
+from flows.retrain_flow import Retrained, final_state, train_and_decide
+from mnist_pipeline.config import Gate, Search, Space, space_from
+from mnist_pipeline.data.mnist import import_readers
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.tracking.processes import process_id
+from mnist_pipeline.tracking.store import in_progress_folder, study_storage, tracking_uri
+from mnist_pipeline.training import search as optuna_search
+from mnist_pipeline.training.search import Outcome
 from tasks.download import download
-from tasks.notify import KEPT, notify_of_state
+from tasks.notify import notify_of_state
 from tasks.split import split
 from tasks.sweep import summarize
-from tasks.track import end_mlflow_run, mlflow_run, sign_on, sweep_run
-from tasks.trial import judging, trial
+from tasks.track import mlflow_run, reconcile_runs, sweep_run
+from tasks.trial import answer_pruning_questions, trial
 from tasks.validate import validate
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found, and what became of it."""
+    """The result of a sweep, and what became of its best config."""
 
     best_trial: int
     val_accuracy: float
@@ -43,78 +44,82 @@ class Swept:
 
 @flow(
     name="sweep",
-    flow_run_name="{study_name}, {trials} trials",
-    task_runner=dask(),
+    flow_run_name="{search.study}, {search.trials} trials",
+    task_runner=task_runner(),
     on_completion=[notify_of_state],
-    on_failure=[end_mlflow_run, notify_of_state],
-    on_crashed=[end_mlflow_run, notify_of_state],
-    on_cancellation=[end_mlflow_run],
+    on_failure=[notify_of_state],
+    on_crashed=[notify_of_state],
 )
 def sweep_flow(
+    search: Search = Search(),
     space: Space = Space(),
     source: DataSource = DataSource(),
     gate: Gate = Gate(),
-    *,
-    trials: int = 20,
-    epochs: int = 10,
-    seed: int = 0,
-    pruner: Pruner = "median",
-    study_name: str = "sweep",
 ) -> State[Swept]:
-    """Try `trials` configs in all in a study, go on with it where it was begun, and give the best one to the gate."""
-    sign_on()
-    splits, registry = split(download(source), source), Registry(source.model_name)
+    """Try configs until the study has as many as `search` asks for, train the best one and let the gate decide."""
+    reconcile_runs()
+    splits = split(download(source), source)
     client = cluster_client()
     workers = max(1, len(client.scheduler_info()["workers"]))
-    study = search.open_study(study_name, study_storage(), seed=seed, pruner=pruner, workers=workers)
-    params = asdict(space) | {"trials": trials, "epochs": epochs, "seed": seed, "pruner": pruner, "workers": workers}
-    with sweep_run(params, study=study_name, begun=study.user_attrs.get("mlflow_run")) as run:
+    study = optuna_search.open_study(search.study or "sweep", study_storage(), search, workers=workers)
+    params = asdict(space) | asdict(search) | {"workers": workers}
+    with sweep_run(params, study=study.study_name, run_id=study.user_attrs.get("mlflow_run")) as run:
         study.set_user_attr("mlflow_run", run.id)
-        validate(splits, registry, run)
-        data = splits.train.sha256
-        try_configs(
-            study, space, source, data, client, run.id, trials=trials, epochs=epochs, seed=seed, workers=workers
+        validate(splits, run)
+        submit = partial(
+            trial.submit,
+            source=source,
+            data_sha256=splits.train.sha256,
+            sweep=run.id,
+            process=process_id(in_progress_folder()),
+            tracking_uri=tracking_uri(),
         )
+        trials: dict[int, optuna.Trial] = {}
+        with answer_pruning_questions(trials, client, run.id):
+            try_configs(study, space, search, submit, trials, workers=workers)
         summarize(study, run)
-    best = search.best_config(study, epochs=epochs, seed=seed)
-    with mlflow_run(best, source, splits, fresh=False) as run:
-        run.set_tags({"sweep": study_name, "sweep_trial": str(study.best_trial.number)})
-        retrained = train_and_judge(best, splits, registry, gate, run)
-    entry = retrained.entry
-    swept = Swept(study.best_trial.number, study.best_value, retrained)
-    return Completed(name="Promoted" if entry.promoted else KEPT, message="; ".join(entry.reasons), data=swept)
+    best = optuna_search.best_config(study, search)
+    with mlflow_run(best, splits, fresh=False) as run:
+        run.set_tags({"sweep": study.study_name, "sweep_trial": str(study.best_trial.number)})
+        retrained = train_and_decide(best, splits, gate, run)
+    return final_state(retrained.entry, Swept(study.best_trial.number, study.best_value, retrained))
 
 
 def try_configs(
     study: optuna.Study,
     space: Space,
-    source: DataSource,
-    data: str,
-    client: Client,
-    sweep: str,
+    search: Search,
+    submit: Callable[..., PrefectFuture[Outcome]],
+    trials: dict[int, optuna.Trial],
     *,
-    trials: int,
-    epochs: int,
-    seed: int,
     workers: int,
 ) -> None:
-    """Keep every worker busy until the study has its number of `trials`."""
-    asked: dict[int, optuna.Trial] = {}
+    """Keep every worker busy until the study has its number of trials; add each to `trials` before it starts."""
     futures: dict[PrefectFuture[Outcome], int] = {}
     done: SimpleQueue[PrefectFuture[Outcome]] = SimpleQueue()
-    left = trials - search.tried(study)
-    process, store = this_process(unfinished_folder()), tracking_uri()
-    with judging(asked, client, sweep):
-        while left > 0 or futures:
-            while left > 0 and len(futures) < workers:
-                left -= 1
-                each = study.ask()
-                config = search.suggest(each, space, epochs=epochs, seed=seed)
-                asked[each.number] = each
-                future = trial.submit(
-                    each.number, config, source, data_sha256=data, sweep=sweep, process=process, tracking_uri=store
-                )
-                futures[future] = each.number
-                future.add_done_callback(done.put)
-            future = done.get()
-            search.tell(study, futures.pop(future), future.result(raise_on_failure=False))
+    left = search.trials - optuna_search.count_done(study)
+    while left > 0 or futures:
+        while left > 0 and len(futures) < workers:
+            left -= 1
+            each = study.ask()
+            config = optuna_search.suggest(each, space, search)
+            trials[each.number] = each
+            future = submit(each.number, config)
+            futures[future] = each.number
+            future.add_done_callback(done.put)
+        future = done.get()
+        optuna_search.tell(study, futures.pop(future), future.result(raise_on_failure=False))
+
+
+if __name__ == "__main__":
+    import_readers()
+    search, space_file = options["search"], options.pop("space_file")
+    if space_file:
+        options["space"] = space_from(space_file)
+    with startup.command():
+        name = optuna_search.study_to_open(search.study, study_storage(), resume=search.resume)
+        options["search"] = replace(search, study=name)
+        state = sweep_flow.with_options(task_runner=task_runner(search))(**options, return_state=True)
+        swept: Swept = state.result()  # type: ignore[assignment]  # a flow that returns a state is typed as if it did not
+    print(f"\nBest trial        {swept.best_trial} of {name}, {swept.val_accuracy:.2%} on the validation part")
+    print(f"{state.name}: {state.message}\n{swept.retrained.trained}")

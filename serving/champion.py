@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from mnist_pipeline import tracking
-from mnist_pipeline.config import Schema
-from mnist_pipeline.registry import resolve
+from mnist_pipeline.tracking.models import load_network
+from mnist_pipeline.tracking.registry import Registry, resolve
+from mnist_pipeline.training.model import Classifier
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -20,44 +19,42 @@ class Loaded:
 
     name: str
     version: int
-    predict: Callable[[torch.Tensor], torch.Tensor]  # uint8 images (N, H, W) → probabilities (N, classes)
-    schema: Schema
+    network: Classifier
 
 
 class Champion:
-    """What `uri` names. Each request takes what is `loaded` once, and keeps it to its end: a swap loses none."""
+    """What `uri` names. A request keeps the version that is `loaded` when it starts, so a swap loses none."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.trouble: str | None = None  # why it may lag behind the alias
-        self.loaded = self._load()
+        self.loaded = load(*resolve(uri))
+        self.last_error: str | None = None  # why `loaded` may lag behind the alias
 
-    async def follow(self, every: float) -> None:
-        """Look every so many seconds whether the alias has moved; whatever goes wrong, go on with what there is."""
+    async def follow(self, interval: float) -> None:
+        """Poll the alias every `interval` seconds."""
         while True:
-            await asyncio.sleep(every)
-            await asyncio.to_thread(self.look)
+            await asyncio.sleep(interval)
+            await asyncio.to_thread(self.poll)
 
-    def look(self) -> None:
+    def poll(self) -> None:
+        """Load the version that the alias names now, if it is another; if that fails, keep serving what is loaded."""
         try:
-            latest = self._load()
-        except Exception as error:  # a store that is away for a moment, a version that cannot be loaded
-            if str(error) != self.trouble:
+            registry, version = resolve(self.uri)
+            if version != self.loaded.version:
+                latest = load(registry, version)
+                logger.info(f"Serving version {version} of {registry.name}, in place of {self.loaded.version}")
+                self.loaded = latest  # one assignment: there is always one whole model
+            self.last_error = None
+        except Exception as error:  # the store is away for a moment, or the version cannot be loaded
+            if str(error) != self.last_error:
                 logger.warning(f"Still serving version {self.loaded.version}: {error}")
-            self.trouble = str(error)
-            return
-        self.trouble = None
-        if latest is not self.loaded:
-            logger.info(f"Serving version {latest.version} of {latest.name}, in place of {self.loaded.version}")
-            self.loaded = latest  # one assignment: there is always one whole model
+            self.last_error = str(error)
 
-    def _load(self) -> Loaded:
-        registry, version = resolve(self.uri)
-        loaded = getattr(self, "loaded", None)
-        if isinstance(loaded, Loaded) and loaded.version == version:
-            return loaded
-        network = tracking.load_network(registry.uri(version))
-        schema = network.schema
-        blank = torch.zeros((2, schema.height, schema.width), dtype=torch.uint8)
-        assert network(blank).shape == (2, len(schema.classes))  # the first call is slow
-        return Loaded(registry.name, version, network, schema)
+
+def load(registry: Registry, version: int) -> Loaded:
+    """Load a version and predict once: the first call is slow."""
+    network = load_network(registry.uri(version))
+    schema = network.schema
+    blank = torch.zeros((2, schema.height, schema.width), dtype=torch.uint8)
+    assert network(blank).shape == (2, len(schema.classes)), f"{registry.uri(version)} does not match its schema"
+    return Loaded(registry.name, version, network)

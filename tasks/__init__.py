@@ -1,1 +1,1 @@
-"""Prefect's edge: retries, caching, artifacts and logging around the library's functions."""
+"""Prefect's edge: retries, caching, artifacts and logs around the library's functions."""

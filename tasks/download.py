@@ -7,25 +7,24 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from mnist_pipeline import data
-from mnist_pipeline.config import DataSource
+from mnist_pipeline.data import mnist
+from mnist_pipeline.data.source import DataSource
 
 
-def _is_worth_another_try(task: Task[..., Path], task_run: TaskRun, state: State[Path]) -> bool:
-    """The network may be back in a moment; a folder that cannot be written will not be."""
-    return isinstance(state.result(raise_on_failure=False), data.DownloadError)
+def _is_worth_a_retry(_task: Task[..., Path], _task_run: TaskRun, state: State[Path]) -> bool:
+    """Retry what the network may have caused: a folder that cannot be written stays so."""
+    return isinstance(state.result(raise_on_failure=False), mnist.DownloadError)
 
 
-# Not cached: looking whether the files are whole takes less time than a cache would, and never trusts a folder that is
-# gone.
+# Not cached: checking the files takes less time than a cache would, and never trusts a folder that is gone.
 @task(
     name="download",
     task_run_name="download",
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=[2, 10],
-    retry_condition_fn=_is_worth_another_try,
+    retry_condition_fn=_is_worth_a_retry,
 )
 def download(source: DataSource) -> Path:
-    """Put the four verified files where torchvision reads them."""
-    return data.download(source)
+    """Return the folder of the verified files, downloaded if they are missing."""
+    return mnist.download(source)

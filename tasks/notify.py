@@ -1,4 +1,4 @@
-"""Word of what went wrong, sent to a webhook."""
+"""A webhook for runs that failed, crashed, were killed or rejected."""
 
 import json
 import os
@@ -8,17 +8,17 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging import get_logger
 
-from mnist_pipeline import tracking
+from mnist_pipeline.tracking import runs
 
-NOTIFY_URL = "MNIST_PIPELINE_NOTIFY_URL"  # an environment variable: a webhook's address is a secret
+NOTIFY_URL = "MNIST_PIPELINE_NOTIFY_URL"  # an environment variable, as a webhook's address is a secret
 TIMEOUT = 5  # seconds
-KEPT = "Kept"  # the state of a flow run whose new version did not become champion
+REJECTED = "Rejected"  # the state of a flow run whose new version did not become the champion
 
 
-def notify_of_state(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Tell of a flow run that failed or crashed, or whose new version was kept back: a hook of the flow's."""
+def notify_of_state(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:  # noqa: ARG001  # Prefect's
+    """Notify of a flow run that failed or crashed, or whose new version was rejected: a hook of the flow."""
     events = {StateType.FAILED: "failed", StateType.CRASHED: "crashed"}
-    event = "rejected" if state.name == KEPT else events.get(state.type)
+    event = "rejected" if state.name == REJECTED else events.get(state.type)
     if event:
         notify(event, flow_run, state.message or "")
 
@@ -31,7 +31,7 @@ def notify(event: str, flow_run: FlowRun, message: str) -> None:
     url = os.environ.get(NOTIFY_URL)
     if not url:
         return
-    mlflow_run = tracking.find_run(**{"prefect.flow_run_id": str(flow_run.id)})
+    mlflow_run = runs.find_run(**{"prefect.flow_run_id": str(flow_run.id)})
     body = {
         "event": event,
         "message": message,
@@ -43,5 +43,5 @@ def notify(event: str, flow_run: FlowRun, message: str) -> None:
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         urlopen(request, timeout=TIMEOUT).close()
-    except Exception as error:  # whatever a stranger's server may do
-        get_logger("notify").warning(f"The webhook did not take the word: {error}")
+    except Exception as error:  # whatever another's server may do
+        get_logger("notify").warning(f"The webhook could not be notified: {error}")

@@ -10,14 +10,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from mnist_pipeline import inference, inputs, tracking
+from mnist_pipeline import batch_inference
+from mnist_pipeline.data import readers
+from mnist_pipeline.tracking import models
 
-SPOKEN_OF = 20  # unreadable images that the log names one by one
+MAX_WARNINGS = 20  # unreadable images that the log lists one by one
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was predicted, and what could not be."""
+    """What was predicted, and what could not be read."""
 
     model: str
     out: Path
@@ -28,22 +30,21 @@ class Predicted:
 
 @task(name="predict", task_run_name="predict", cache_policy=NO_CACHE, log_prints=True)
 def predict(images: Path, out: Path, *, model_uri: str, version: int) -> Predicted:
-    """Predict `images` with a `version` of a model, write the predictions to `out`, and say how far it has come."""
-    model = tracking.load_network(model_uri)
-    schema = model.schema
-    classes = len(schema.classes)
-    counts = np.zeros(classes, int)
+    """Predict `images` with a `version` of a model, and write the predictions to `out`."""
+    model = models.load_network(model_uri)
+    classes = model.schema.classes
+    counts = np.zeros(len(classes), int)
     unreadable: dict[str, str] = {}
-    said = time.monotonic()
-    chunks = inputs.chunks(images, schema)
-    for chunk, probabilities in inference.write(out, chunks, model, version=version, classes=schema.classes):
-        counts += np.bincount(probabilities.argmax(axis=1), minlength=classes)
+    last_log = time.monotonic()
+    chunks = readers.chunks(images, model.schema)
+    for chunk, probabilities in batch_inference.write(out, chunks, model, version=version, classes=classes):
+        counts += np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
         unreadable |= chunk.unreadable
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
+        if time.monotonic() - last_log > 5:
+            last_log = time.monotonic()
             print(f"{counts.sum():,} images so far")
-    for name, reason in list(unreadable.items())[:SPOKEN_OF]:
-        get_run_logger().warning(f"Not read: {name}: {reason}")
+    for name, problem in list(unreadable.items())[:MAX_WARNINGS]:
+        get_run_logger().warning(f"Not read: {name}: {problem}")
     print(f"{counts.sum():,} images predicted, {len(unreadable):,} not read")
-    by_class = dict(zip(schema.classes, counts.tolist(), strict=True))
+    by_class = dict(zip(classes, counts.tolist(), strict=True))
     return Predicted(model_uri, out, int(counts.sum()), by_class, unreadable)

@@ -5,12 +5,11 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mnist_pipeline import datasets
-from mnist_pipeline.config import DataSource
-from mnist_pipeline.data import Splits
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import Splits, load_splits
 
 
 @task(name="split", task_run_name="split", cache_policy=NO_CACHE)
-def split(files: Path, source: DataSource) -> Splits:
-    """Read the images, and cut the tutorial's test part from those to train on."""
-    return datasets.prepare(source, files)
+def split(folder: Path, source: DataSource) -> Splits:
+    """Read the images, and cut them into train, test and holdout."""
+    return load_splits(source, folder)

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnist_pipeline.config import TrainConfig
-from mnist_pipeline.data import Splits
-from mnist_pipeline.model import MLP
-from mnist_pipeline.tracking import Run
-from mnist_pipeline.training import Epoch, fit
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.tracking.runs import Run
+from mnist_pipeline.training.loop import Epoch, fit
+from mnist_pipeline.training.model import MLP
 
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, log_prints=True)
@@ -23,26 +23,26 @@ def train(splits: Splits, config: TrainConfig, run: Run) -> tuple[MLP, list[Epoc
     mlp = MLP.from_config(config, inputs=schema.height * schema.width, outputs=len(schema.classes))
     epochs = []
     training = fit(mlp, examples.images, examples.labels, config, checkpoint=run.checkpoint)
-    for epoch in _reported(_shown(training, config.epochs), config.epochs):
+    for epoch in _with_progress_artifact(_with_progress_bar(training, config.epochs), config.epochs):
         run.log_epoch(epoch)
         epochs.append(epoch)
     return mlp, epochs
 
 
-def _reported(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
-    """Show on the flow run's page how far the training has come, at most once a second and at its end."""
-    page = create_progress_artifact(0.0, key="training-progress", description=f"Of {total} epochs")
-    told = time.monotonic()
+def _with_progress_artifact(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
+    """Show the progress on the flow run's page, updated at most once a second and at the end."""
+    artifact = create_progress_artifact(0.0, key="training-progress", description=f"{total} epochs")
+    updated = time.monotonic()
     for epoch in epochs:
-        if time.monotonic() - told > 1 or epoch.number == total:
-            told = time.monotonic()
-            words = f"Epoch {epoch.number} of {total}, loss {epoch.train_loss:.3f}"
-            update_progress_artifact(page, 100 * epoch.number / total, description=words)  # type: ignore[arg-type]
+        if time.monotonic() - updated > 1 or epoch.number == total:
+            updated = time.monotonic()
+            description = f"Epoch {epoch.number} of {total}, loss {epoch.train_loss:.3f}"
+            update_progress_artifact(artifact, 100 * epoch.number / total, description=description)  # type: ignore[arg-type]
         yield epoch
 
 
-def _shown(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
-    """Show a progress bar on a terminal, and the tutorial's line for each epoch elsewhere."""
+def _with_progress_bar(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
+    """Show a progress bar in a terminal, and print the tutorial's line for each epoch elsewhere."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Training", total=total)

@@ -1,4 +1,4 @@
-"""The task that tries one config, on whatever worker, and the talk about whether it is worth going on."""
+"""The task that tries one config, on whatever worker, and the questions about whether to prune it."""
 
 import os
 import threading
@@ -11,13 +11,15 @@ from distributed import Client, Queue
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mnist_pipeline import data, datasets, tracking
-from mnist_pipeline.config import DataSource, TrainConfig
-from mnist_pipeline.data import Examples
-from mnist_pipeline.evaluation import evaluate, predict
-from mnist_pipeline.model import MLP
-from mnist_pipeline.search import Outcome
-from mnist_pipeline.training import fit
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data import mnist
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import Examples, load_splits, validation_split
+from mnist_pipeline.tracking import runs
+from mnist_pipeline.training.evaluation import evaluate, predict
+from mnist_pipeline.training.loop import fit
+from mnist_pipeline.training.model import MLP
+from mnist_pipeline.training.search import Outcome
 
 
 @task(name="trial", task_run_name="trial-{number}", cache_policy=NO_CACHE)
@@ -31,59 +33,60 @@ def trial(
     process: str,
     tracking_uri: str,
 ) -> Outcome:
-    """Train with `config` on the larger part of the training split, and score on the rest: numbers go back, no tensors.
+    """Train with `config` on four fifths of the training split, and score on the rest; only numbers are returned.
 
-    A worker fetches the data itself, and makes sure that they are those of the sweep: `data_sha256` names its training
-    split. A trial that is run again, as its worker was killed, goes on in its own MLflow run, a child of the run
-    `sweep`. Should the sweep's `process` be killed, that run is closed with its own.
+    A worker fetches the data itself, and checks by `data_sha256`, of the training split, that they are the sweep's.
+    A trial that is run again, as its worker was killed, reopens its own MLflow run, a child of the run `sweep`. If the
+    sweep's `process` is killed, that run is closed with its own.
     """
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     training, validation, classes = _parts(source, data_sha256)
     mlp = MLP.from_config(config, inputs=training.images[0].numel(), outputs=classes)
     accuracy = 0.0
-    with tracking.start_trial(sweep, number, config, process=process) as run:
+    with runs.start_trial(sweep, number, config, process=process) as run:
         for epoch in fit(mlp, training.images, training.labels, config):
-            scored = evaluate(predict(mlp, validation.images), validation.labels)
-            accuracy = scored.accuracy
-            numbers = {"train_loss": epoch.train_loss, "val_accuracy": accuracy, "val_loss": scored.loss}
-            run.log_metrics(numbers, step=epoch.number)
-            if epoch.number < config.epochs and _is_hopeless(sweep, number, epoch.number, accuracy):
+            evaluation = evaluate(predict(mlp, validation.images), validation.labels)
+            accuracy = evaluation.accuracy
+            metrics = {"train_loss": epoch.train_loss, "val_accuracy": accuracy, "val_loss": evaluation.loss}
+            run.log_metrics(metrics, step=epoch.number)
+            if epoch.number < config.epochs and _should_prune(sweep, number, epoch.number, accuracy):
                 run.set_tags({"trial_state": "pruned"})
-                return Outcome("pruned", accuracy)
+                return Outcome(accuracy, pruned=True)
         run.set_tags({"trial_state": "finished"})
-    return Outcome("finished", accuracy)
+    return Outcome(accuracy)
 
 
 @cache
 def _parts(source: DataSource, data_sha256: str) -> tuple[Examples, Examples, int]:
-    """Read the data once a worker; cut the validation part from the training split. The number of classes is last."""
-    splits = datasets.prepare(source, data.download(source))
+    """Return the training and validation parts and the number of classes, read once per worker."""
+    splits = load_splits(source, mnist.download(source))
     if splits.train.sha256 != data_sha256:
-        raise ValueError(f"the data in {source.folder} are not the same on this worker as where the sweep was started")
-    return *data.hold_out(splits.train), len(splits.schema.classes)
+        raise ValueError(f"the data in {source.folder} on this worker differ from those that the sweep started with")
+    classes = len(splits.schema.classes)
+    return *validation_split(splits.train, classes=classes), classes
 
 
-def _is_hopeless(sweep: str, number: int, epoch: int, accuracy: float) -> bool:
+def _should_prune(sweep: str, number: int, epoch: int, accuracy: float) -> bool:
     """Ask the sweep's own process, which alone has the study."""
     Queue(f"{sweep}-reports").put((number, epoch, accuracy))
-    return bool(Queue(f"{sweep}-verdict-{number}").get())
+    return bool(Queue(f"{sweep}-answer-{number}").get())
 
 
 @contextmanager
-def judging(trials: dict[int, optuna.Trial], client: Client, sweep: str) -> Iterator[None]:
-    """Answer, meanwhile, the workers that ask whether their trial is worth going on."""
+def answer_pruning_questions(trials: dict[int, optuna.Trial], client: Client, sweep: str) -> Iterator[None]:
+    """Answer, within the block, the workers that ask whether to prune their trial."""
     reports = Queue(f"{sweep}-reports", client=client)
 
     def answer() -> None:
         while (report := reports.get()) is not None:
             number, epoch, accuracy = report
             trials[number].report(accuracy, epoch)
-            Queue(f"{sweep}-verdict-{number}", client=client).put(trials[number].should_prune())
+            Queue(f"{sweep}-answer-{number}", client=client).put(trials[number].should_prune())
 
-    judge = threading.Thread(target=answer, daemon=True)
-    judge.start()
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         reports.put(None)
-        judge.join(timeout=10)
+        thread.join(timeout=10)

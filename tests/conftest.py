@@ -17,11 +17,17 @@ os.environ |= {
 }
 os.environ.pop("PREFECT_API_URL", None)
 
-from flows.prefect_api import ensure_prefect_api  # noqa: E402
+from flows import startup  # noqa: E402
+
+startup.set_environment()
+
+from flows.prefect_server import ensure_prefect_api  # noqa: E402
 from flows.train_flow import Trained, train_flow  # noqa: E402
-from mnist_pipeline import data, store  # noqa: E402
-from mnist_pipeline.config import DataSource, TrainConfig  # noqa: E402
-from mnist_pipeline.data import Splits  # noqa: E402
+from mnist_pipeline.config import TrainConfig  # noqa: E402
+from mnist_pipeline.data import mnist  # noqa: E402
+from mnist_pipeline.data.source import DataSource  # noqa: E402
+from mnist_pipeline.data.splits import Splits, load_splits  # noqa: E402
+from mnist_pipeline.tracking import store  # noqa: E402
 
 
 @pytest.fixture
@@ -45,22 +51,22 @@ def source(home: Path) -> DataSource:
 
 @pytest.fixture(scope="session")
 def files(source: DataSource) -> Path:
-    return data.download(source)
+    return mnist.download(source)
 
 
 @pytest.fixture(scope="session")
-def splits(files: Path) -> Splits:
-    return data.split(*data.load("mnist", files))
+def splits(source: DataSource, files: Path) -> Splits:
+    return load_splits(source, files)
 
 
 @pytest.fixture(scope="session")
 def prefect_api() -> str:
-    """A real Prefect API on a database of its own; gives its URL."""
+    """The URL of a real Prefect API on a database of its own."""
     ensure_prefect_api()
     return os.environ["PREFECT_API_URL"]
 
 
 @pytest.fixture(scope="session")
 def trained(prefect_api: str, source: DataSource) -> Trained:
-    """What one epoch of the flow made of the real data."""
+    """The result of one epoch of the flow on the real data."""
     return train_flow(TrainConfig(epochs=1), source)

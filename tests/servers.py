@@ -1,14 +1,19 @@
 """What tests share that start servers and wait for what comes of them."""
 
+import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 
 def free_ports(count: int) -> list[int]:
-    """Give ports of the loopback on which nothing listens, each another."""
+    """Return different ports of the loopback on which nothing listens."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(listener.getsockname()[1]) for listener in listeners]
     for listener in listeners:
@@ -22,7 +27,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Say whether a server is up: it answers, and not with an error."""
+    """Return whether a server is up: it answers, and not with an error."""
     try:
         with urlopen(url, timeout=10) as response:
             return bool(response.status == 200)
@@ -31,13 +36,40 @@ def answers(url: str) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Give the processes that the main thread of another has started."""
+    """Return the processes that the main thread of another has started."""
     return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def eventually(holds: Callable[[], object], *, within: float = 60, every: float = 0.05) -> None:
-    """Wait until `holds` does, for so many seconds at most, looking `every` so many."""
+    """Wait until `holds` returns a true value, for at most `within` seconds, asking `every` so many seconds."""
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"not within {within} s"
         time.sleep(every)
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve `handler` on this machine within the block; yield its URL."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the URL of a webhook on this machine, and the list of the messages that it has received."""
+    received: list[dict[str, Any]] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with listening(Webhook) as url:
+        yield url, received

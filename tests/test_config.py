@@ -1,10 +1,24 @@
 """A config holds the reference recipe, and nothing that makes no sense."""
 
 import dataclasses
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mnist_pipeline.config import RECIPES, DataSource, TrainConfig
+from mnist_pipeline.config import (
+    BEST,
+    FAST,
+    RECIPES,
+    FieldError,
+    Gate,
+    Search,
+    TrainConfig,
+    check_predictions_file,
+    config_from,
+)
 
 
 def test_the_default_is_the_reference_recipe() -> None:
@@ -30,24 +44,86 @@ def test_a_config_does_not_change() -> None:
         ("hidden", (100, 0)),
         ("dropout", 1.0),
         ("dropout", -0.1),
+        ("label_smoothing", 1.0),
+        ("augmentation", 3.1),
         ("seed", -1),
+        ("seed", 2**63),
         ("threads", -1),
     ],
 )
-def test_a_value_that_makes_no_sense_is_named_with_its_option(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} must be .*, not "):
-        TrainConfig(**{field: value})  # type: ignore[arg-type]
+def test_a_value_that_makes_no_sense_is_refused_by_its_fields_name(field: str, value: Any) -> None:
+    with pytest.raises(FieldError, match=rf"^{field} must be .*, not ") as error:
+        TrainConfig(**{field: value})
+    assert error.value.field == field
 
 
-def test_every_recipe_carries_its_name() -> None:
-    assert {name: recipe().recipe for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: Gate(floor=1.1), "floor must be between 0 and 1, not 1.1"),
+        (lambda: Gate(significance=0), "significance must be above 0 and below 1, not 0"),
+        (lambda: Gate(margin=-0.1), "margin must be between 0 and 1, not -0.1"),
+        (lambda: Search(trials=0), "trials must be at least 1, not 0"),
+        (lambda: Search(workers=-1), "workers must be at least 0, not -1"),
+    ],
+)
+def test_a_gate_or_a_search_that_makes_no_sense_is_refused(make: Callable[[], object], problem: str) -> None:
+    with pytest.raises(FieldError) as error:
+        make()
+    assert str(error.value) == problem
 
 
-def test_batch_norm_needs_two_images_a_batch() -> None:
-    with pytest.raises(ValueError, match="--batch-size must be at least 2 with batch norm, not 1"):
+def test_batch_norm_needs_two_images_per_batch() -> None:
+    with pytest.raises(FieldError, match="batch_size must be at least 2 with batch norm, not 1"):
         TrainConfig(batch_norm=True, batch_size=1)
 
 
-def test_a_mirror_is_a_url() -> None:
-    with pytest.raises(ValueError, match="--mirror must be a URL"):
-        DataSource(mirror="example.org/mnist")
+def test_a_field_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(FieldError("batch_size", "must be at least 1, not 0")))
+    assert (error.field, str(error)) == ("batch_size", "batch_size must be at least 1, not 0")
+
+
+def test_every_recipe_carries_its_name() -> None:
+    assert {name: config.recipe for name, config in RECIPES.items()} == {name: name for name in RECIPES}
+
+
+def test_fields_that_are_left_out_come_from_the_named_recipe() -> None:
+    assert config_from({}) == TrainConfig()
+    assert config_from({"recipe": "best"}) == BEST
+    assert config_from({"recipe": "fast", "epochs": 5}) == dataclasses.replace(FAST, epochs=5)
+
+
+def test_a_config_is_read_back_from_its_json() -> None:
+    fields = dataclasses.asdict(BEST) | {"hidden": [1200, 1200, 600]}
+    assert config_from(fields) == BEST
+
+
+def test_an_unknown_recipe_or_field_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(FieldError, match="recipe must be one of reference, fast, accurate, best, not slow"):
+        config_from({"recipe": "slow"})
+    with pytest.raises(FieldError, match="config has no field depth; its fields are recipe, epochs, lr"):
+        config_from({"depth": 3})
+
+
+def test_a_configs_name_tells_what_people_compare() -> None:
+    assert str(TrainConfig(epochs=1, hidden=())) == "reference, no hidden layer, 1 epoch, seed 0"
+    assert str(BEST) == "best, 1200-1200-600, 150 epochs, seed 0"
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.CSV"])
+def test_predictions_may_go_to_a_parquet_or_csv_file(name: str, tmp_path: Path) -> None:
+    check_predictions_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("p.txt", "a name that ends in .parquet or .csv"),
+        ("nowhere/p.csv", "in an existing folder"),
+        ("folder.csv", "a file rather than a folder"),
+    ],
+)
+def test_predictions_may_not_go_anywhere_else(name: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FieldError, match=f"out must be {problem}, not "):
+        check_predictions_file(tmp_path / name)

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import csv
 
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.data import Splits
+from mnist_pipeline.data.splits import Splits
 
 
 @pytest.mark.slow

@@ -1,40 +1,85 @@
-"""The house: imports point one way, and each library has its one door."""
+"""The house: imports point one way, without a circle, and each library is used only where it belongs."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(
-    file.relative_to(ROOT)
-    for room in ("flows", "tasks", "serving", "mnist_pipeline")
-    for file in ROOT.glob(f"{room}/*.py")
-)
-FORBIDDEN = {
-    "mnist_pipeline": {"prefect", "tasks", "flows", "serving", "fastapi", "cyclopts", "rich"},
-    "tasks": {"flows", "serving", "mlflow", "torch", "sklearn", "matplotlib"},
-    "serving": {"flows", "tasks", "prefect", "mlflow", "sklearn", "matplotlib"},
-    "flows": {"serving", "mlflow", "torch", "sklearn", "matplotlib"},
+LAYERS = ("flows", "tasks", "mnist_pipeline", "serving")
+MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
+FORBIDDEN = [  # importer, imported
+    ("mnist_pipeline", "tasks"),
+    ("mnist_pipeline", "flows"),
+    ("mnist_pipeline", "serving"),
+    ("tasks", "flows"),
+    ("tasks", "serving"),
+    ("flows", "serving"),
+    ("serving", "flows"),
+    ("serving", "tasks"),
+    ("mnist_pipeline.config", "mnist_pipeline.data"),
+    ("mnist_pipeline.config", "mnist_pipeline.training"),
+    ("mnist_pipeline.config", "mnist_pipeline.tracking"),
+    ("mnist_pipeline.data", "mnist_pipeline.training"),
+    ("mnist_pipeline.data", "mnist_pipeline.tracking"),
+    ("mnist_pipeline.training", "mnist_pipeline.tracking"),
+    ("mnist_pipeline.training", "mnist_pipeline.batch_inference"),
+]
+BELONGS = {  # each library may be imported only from modules whose names begin so
+    "prefect": ("flows.", "tasks."),
+    "mlflow": (*(f"mnist_pipeline.tracking.{room}" for room in ("models", "reload_check", "runs", "sqlite", "store")),),
+    "cyclopts": ("flows.cli", "flows.champion", "serving.__main__"),
+    "rich": ("flows.champion", "tasks.train"),
+    "fastapi": ("serving.",),
+    "torchvision": ("mnist_pipeline.data.mnist",),
+    "optuna": ("flows.sweep_flow", "mnist_pipeline.training.search", "tasks.sweep", "tasks.trial"),
 }
+MAX_LINES = 300  # of a module
 
 
-def imports(module: Path) -> set[str]:
-    nodes = list(ast.walk(ast.parse((ROOT / module).read_text())))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """All imports, those within functions included."""
+    return grimp.build_graph(*LAYERS, include_external_packages=True, cache_dir=None)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_imports_point_one_way(module: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(module)} & FORBIDDEN[module.parts[0]]
+@pytest.mark.parametrize(("importer", "imported"), FORBIDDEN)
+def test_imports_point_one_way(graph: grimp.ImportGraph, importer: str, imported: str) -> None:
+    wings = importer.count(".") > 0
+    chains = graph.find_shortest_chains(importer=importer, imported=imported, as_packages=not wings or "." in imported)
+    assert not chains
 
 
-def test_only_the_rooms_of_the_store_and_the_program_of_the_reload_check_import_mlflow() -> None:
-    users = [module.name for module in MODULES if any(name.split(".")[0] == "mlflow" for name in imports(module))]
-    assert users == ["database.py", "reload_check.py", "store.py", "tracking.py"]
+def test_there_is_no_import_circle(graph: grimp.ImportGraph) -> None:
+    inside = {module for module in graph.modules if module.split(".")[0] in LAYERS}
+    circles = [
+        (module, imported)
+        for module in inside
+        for imported in graph.find_modules_directly_imported_by(module) & inside
+        if graph.chain_exists(importer=imported, imported=module)
+    ]
+    assert not circles
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_every_module_says_what_it_is(module: Path) -> None:
-    assert ast.get_docstring(ast.parse((ROOT / module).read_text()))
+@pytest.mark.parametrize("library", BELONGS)
+def test_a_library_is_imported_only_where_it_belongs(graph: grimp.ImportGraph, library: str) -> None:
+    importers = graph.find_modules_that_directly_import(library)
+    assert importers
+    assert not [module for module in importers if not module.startswith(BELONGS[library])]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.relative_to(ROOT).as_posix())
+def test_a_module_says_what_it_is_and_is_one_room(module: Path) -> None:
+    source = module.read_text()
+    assert ast.get_docstring(ast.parse(source))
+    assert len(source.splitlines()) <= MAX_LINES
+
+
+def test_the_history_imports_neither_torch_nor_prefect() -> None:
+    code = "import sys; import flows.champion, mnist_pipeline.tracking.registry, mnist_pipeline.tracking.store"
+    check = "print(sorted({'torch', 'prefect', 'scipy.stats', 'sklearn'} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +16,12 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.train_flow import Trained
-from mnist_pipeline.config import Schema
-from mnist_pipeline.data import Splits
-from mnist_pipeline.registry import Registry
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.tracking.registry import Registry
 from serving import payload
-from serving.app import create_app
+from serving.app import HEADERS, create_app
 
 BASE = "http://127.0.0.1:8000"
 
@@ -37,14 +40,14 @@ def web(trained: Trained) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def digits(splits: Splits) -> np.ndarray:
-    return splits.exam.pixels[:100].numpy()
+    return splits.holdout.pixels[:100].numpy()
 
 
-def test_an_array_of_images_is_predicted_as_it_was_scored(
+def test_an_array_of_images_gets_the_probabilities_of_the_evaluation(
     web: TestClient, digits: np.ndarray, trained: Trained
 ) -> None:
     answer = web.post("/predict", json=digits.tolist()).json()
-    expected = trained.exam.probabilities[:100].numpy()
+    expected = trained.holdout.probabilities[:100].numpy()
     assert np.abs([each["probabilities"] for each in answer["predictions"]] - expected).max() < 1e-5
     assert [int(each["label"]) for each in answer["predictions"]] == expected.argmax(axis=1).tolist()
     assert answer["model_version"] == trained.model.number
@@ -53,7 +56,7 @@ def test_an_array_of_images_is_predicted_as_it_was_scored(
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_a_picture_may_come_as_it_is_or_in_a_form(web: TestClient, digits: np.ndarray, form: str) -> None:
+def test_a_picture_may_be_the_body_or_a_file_in_a_form(web: TestClient, digits: np.ndarray, form: str) -> None:
     content, kind = png(255 - digits[0], form), f"image/{form.lower()}"
     raw = web.post("/predict", content=content, headers={"content-type": kind})
     form_ = web.post("/predict", files={"image": ("seven", content, kind)})
@@ -89,7 +92,7 @@ def test_a_picture_may_come_as_it_is_or_in_a_form(web: TestClient, digits: np.nd
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_bad_array_is_refused_with_a_word_why(web: TestClient, body: str, status: int, detail: str) -> None:
+def test_a_bad_array_is_refused_with_a_reason(web: TestClient, body: str, status: int, detail: str) -> None:
     answer = web.post("/predict", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, [*answer.json()]) == (status, ["detail"])
     assert detail in answer.json()["detail"]
@@ -109,12 +112,12 @@ def test_a_bad_array_is_refused_with_a_word_why(web: TestClient, body: str, stat
         (bytes(payload.MAX_BODY + 1), "image/png", 413),
     ],
 )
-def test_so_is_a_bad_picture(web: TestClient, content: bytes, kind: str, status: int) -> None:
+def test_a_bad_picture_is_refused_with_a_reason(web: TestClient, content: bytes, kind: str, status: int) -> None:
     answer = web.post("/predict", content=content, headers={"content-type": kind})
     assert (answer.status_code, [*answer.json()]) == (status, ["detail"])
 
 
-def test_a_body_that_does_not_say_how_long_it_is_is_cut_off(web: TestClient) -> None:
+def test_a_body_of_unknown_length_is_refused_once_it_is_too_long(web: TestClient) -> None:
     parts = (bytes(2**20) for _ in range(1000))
     answer = web.post("/predict", content=parts, headers={"content-type": "image/png"})
     assert answer.status_code == 413
@@ -128,7 +131,7 @@ def test_a_decompression_bomb_is_refused(web: TestClient) -> None:
     assert "8,000×8,000" in answer.json()["detail"]
 
 
-def test_only_this_machines_names_are_answered_to(web: TestClient) -> None:
+def test_requests_under_another_hosts_name_are_refused(web: TestClient) -> None:
     for host, status in {
         "localhost:8000": 200,
         "127.0.0.1": 200,
@@ -138,7 +141,7 @@ def test_only_this_machines_names_are_answered_to(web: TestClient) -> None:
         assert web.get("/health", headers={"host": host}).status_code == status
 
 
-def test_what_goes_wrong_inside_stays_inside(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_a_500_that_gives_nothing_away(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(content: bytes, schema: Schema) -> np.ndarray:
         raise RuntimeError("a secret")
 
@@ -148,24 +151,48 @@ def test_what_goes_wrong_inside_stays_inside(trained: Trained, monkeypatch: pyte
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.json()["detail"]
+    assert "content-security-policy" in answer.headers
 
 
-def test_the_page_brings_all_of_its_parts_and_no_strangers(web: TestClient) -> None:
+def test_the_page_serves_its_own_parts_and_nothing_from_elsewhere(web: TestClient) -> None:
     page = web.get("/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.text
     for part in ("page.css", "page.js"):
         assert part in page.text
         assert web.get(f"/{part}").status_code == 200
+    assert web.head("/").status_code == 200
 
 
-def test_the_model_tells_of_itself(web: TestClient, trained: Trained) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/predict", 405),
+        ("HEAD", "/health", 405),
+        ("POST", "/", 405),
+        ("GET", "/nothing", 404),
+        ("GET", "/..%2fapp.py", 404),
+        ("GET", "/%2e%2e/app.py", 404),
+        ("GET", "/%00", 404),
+        ("GET", "/" + "a" * 5000, 404),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_wrong_method_or_path_is_refused_with_the_security_headers(
+    web: TestClient, method: str, path: str, status: int
+) -> None:
+    answer = web.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers.items() >= {name.lower(): value for name, value in HEADERS.items()}.items()
+
+
+def test_model_returns_the_card_of_the_version_that_answers(web: TestClient, trained: Trained) -> None:
     registry = Registry(trained.model.name)
     if registry.champion != trained.model.number:
         registry.promote_by_hand(trained.model.number, reason="to see when")
     card = web.get("/model").json()
     assert (card["name"], card["version"]) == ("mnist-mlp", trained.model.number)
-    assert card["exam_accuracy"] == pytest.approx(trained.exam.accuracy, abs=1e-4)
+    assert card["holdout_accuracy"] == pytest.approx(trained.holdout.accuracy, abs=1e-4)
     assert "champion" in card["aliases"]
     assert card["promoted"].startswith("20")
 
@@ -181,7 +208,7 @@ def test_the_alias_is_followed_and_no_request_is_lost(trained: Trained, digits: 
     answers: list[tuple[int, Any]] = []
     moved = threading.Event()
 
-    with TestClient(create_app("models:/followed@champion", look_every=0.1), base_url=BASE) as web:
+    with TestClient(create_app("models:/followed@champion", poll_interval=0.1), base_url=BASE) as web:
 
         def ask() -> None:
             while not moved.is_set():
@@ -206,13 +233,29 @@ def test_the_alias_is_followed_and_no_request_is_lost(trained: Trained, digits: 
         mlflow.set_registered_model_alias(registry.name, "champion", broken.version)
         for _ in range(100):
             health = web.get("/health").json()
-            if health["trouble"]:
+            if health["last_error"]:
                 break
             time.sleep(0.1)
-        assert "cannot be loaded" in health["trouble"]
+        assert "cannot be loaded" in health["last_error"]
         assert web.post("/predict", json=digits[0].tolist()).json()["model_version"] == 2
 
 
-def test_without_a_champion_it_does_not_start(trained: Trained) -> None:
+def test_the_server_does_not_start_without_a_champion(trained: Trained) -> None:
     with pytest.raises(ValueError, match="train one first"):
         create_app("models:/nobody@champion")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--port", "99999"], 'Invalid value "99999" for --port. Must be <= 65535.'),
+        (["--prot", "8000"], "Unknown option: --prot. Did you mean --port?"),
+        pytest.param(["--model", "mnist"], "a model is given as models:/", marks=pytest.mark.slow),  # imports torch
+    ],
+)
+def test_a_bad_option_of_the_server_is_reported_in_one_line(trained: Trained, options: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "serving", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"serving: {message}")
+    assert done.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import MNIST
 
-from mnist_pipeline.model import MLP
+from mnist_pipeline.training.model import MLP
 
 clock.tick("import")
 

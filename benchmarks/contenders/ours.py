@@ -1,4 +1,4 @@
-"""`fit` of this project, with the options of a config as JSON; the first epoch of a compiled one is told apart."""
+"""`fit` of this project, with a config as JSON; the first epoch of a compiled one is timed separately."""
 
 from clock import Clock
 
@@ -7,19 +7,19 @@ import json
 import sys
 from pathlib import Path
 
-from mnist_pipeline import data, evaluation
-from mnist_pipeline.config import RECIPES
-from mnist_pipeline.model import MLP
-from mnist_pipeline.training import choose_threads, fit
+from mnist_pipeline.config import config_from
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import load_splits
+from mnist_pipeline.training import evaluation
+from mnist_pipeline.training.loop import choose_threads, fit
+from mnist_pipeline.training.model import MLP
 
 clock.tick("import")
 
-splits = data.split(*data.load("mnist", Path(sys.argv[1]) / "MNIST" / "raw"))
+splits = load_splits(DataSource(), Path(sys.argv[1]) / "MNIST" / "raw")
 clock.tick("load")
 
-options = json.loads(sys.argv[2])
-recipe = RECIPES[options.pop("recipe", "reference")]
-config = recipe(**options)
+config = config_from(json.loads(sys.argv[2]))
 mlp = MLP.from_config(config, inputs=784, outputs=10)
 epochs = fit(mlp, splits.train.images, splits.train.labels, config)
 if config.compile:

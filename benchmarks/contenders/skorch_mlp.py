@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
 from torchvision.datasets import MNIST
 
-from mnist_pipeline.model import MLP
+from mnist_pipeline.training.model import MLP
 
 clock.tick("import")
 

@@ -1,8 +1,8 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const board = $("ink");
-const ink = board.getContext("2d");
+const board = $("board");
+const pen = board.getContext("2d");
 const cursor = $("cursor").getContext("2d");
 const seen = $("seen").getContext("2d");
 const PEN = 20; // of the board's 280: about as thick as MNIST's strokes
@@ -10,7 +10,7 @@ const STEP = 7;
 
 let bars = []; // one for each class
 
-function label(classes) {
+function showClasses(classes) {
   $("bars").replaceChildren();
   bars = classes.map((name) => {
     const row = $("bars").appendChild(document.createElement("li"));
@@ -35,40 +35,38 @@ function label(classes) {
 }
 
 let empty = true;
-let last = null; // where the stroke is, while one is drawn
+let last = null; // where the pointer was last, during a stroke
 let key = { x: 140, y: 60, down: false, shown: false };
-let drawing = 0; // counts the changes; the server is behind where it has answered an earlier one
-let asked = 0;
-let busy = false;
+let changed = false; // since the last request
+let busy = false; // waiting for an answer
 
 function start() {
-  ink.fillStyle = "#000";
-  ink.fillRect(0, 0, 280, 280);
-  ink.globalCompositeOperation = "lighter";
-  ink.strokeStyle = "#fff";
-  ink.lineWidth = PEN;
-  ink.lineCap = ink.lineJoin = "round";
+  pen.globalCompositeOperation = "source-over";
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, 280, 280);
+  pen.globalCompositeOperation = "lighter";
+  pen.strokeStyle = "#fff";
+  pen.lineWidth = PEN;
+  pen.lineCap = pen.lineJoin = "round";
 }
 
 function stroke(from, to) {
-  ink.beginPath();
-  ink.moveTo(from.x, from.y);
-  ink.lineTo(to.x + 0.01, to.y);
-  ink.stroke();
+  pen.beginPath();
+  pen.moveTo(from.x, from.y);
+  pen.lineTo(to.x + 0.01, to.y);
+  pen.stroke();
   empty = false;
   $("hint").hidden = true;
-  drawing += 1;
+  changed = true;
   ask();
 }
 
 function clear() {
-  ink.globalCompositeOperation = "source-over";
   start();
   empty = true;
   last = null;
   key.down = false;
-  drawing += 1;
-  asked = drawing;
+  changed = false;
   $("hint").hidden = false;
   show(null);
   showCursor();
@@ -84,12 +82,13 @@ function show(prediction) {
     share.textContent = prediction ? `${(100 * p).toFixed(1)} %` : "–";
   });
   if (!prediction) {
-    $("words").textContent = "Nothing yet: draw something.";
+    $("message").textContent = "Nothing yet: draw something.";
     return;
   }
   const sure = Math.max(...prediction.probabilities);
-  const how = sure > 0.95 ? "That is a" : sure > 0.6 ? "Probably a" : "Perhaps a";
-  $("words").textContent = `${how} ${prediction.label}.`;
+  const how = sure > 0.95 ? "That is" : sure > 0.6 ? "Probably" : "Perhaps";
+  const article = /^[8aeiou]/i.test(prediction.label) ? "an" : "a";
+  $("message").textContent = `${how} ${article} ${prediction.label}.`;
   const [height, width] = [prediction.seen.length, prediction.seen[0].length];
   if ($("seen").width !== width || $("seen").height !== height) {
     [$("seen").width, $("seen").height] = [width, height]; // which clears it
@@ -103,32 +102,33 @@ function show(prediction) {
   seen.putImageData(pixels, 0, 0);
 }
 
-// One question at a time: the next one, when the answer is there, is about what the drawing has become.
+// One request at a time: what changes in the meantime goes into the next one.
 async function ask() {
-  if (busy || empty || asked === drawing) return;
+  if (busy || !changed) return;
   busy = true;
-  const about = (asked = drawing);
+  changed = false;
   try {
     const image = await new Promise((done) => board.toBlob(done, "image/png"));
     const response = await fetch("/predict", { method: "POST", headers: { "Content-Type": "image/png" }, body: image });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
     if (String(answer.model_version) !== $("model").dataset.version) await describe();
-    if (!empty && about <= drawing) show(answer.predictions[0]);
+    if (!empty) show(answer.predictions[0]);
   } catch (error) {
-    $("words").textContent = error instanceof TypeError ? "The server does not answer." : `${error.message}.`;
+    $("message").textContent = error instanceof TypeError ? "The server does not answer." : `${error.message}.`;
   }
   busy = false;
-  if (asked !== drawing) setTimeout(ask, 30);
+  if (changed) setTimeout(ask, 30);
 }
 
 async function describe() {
   try {
     const model = await (await fetch("/model")).json();
-    const accuracy = model.exam_accuracy === null ? "" : `, ${(100 * model.exam_accuracy).toFixed(2)} % on the exam`;
-    $("model").textContent = `${model.name}, version ${model.version}${accuracy}`;
+    const accuracy = model.holdout_accuracy;
+    const worth = accuracy === null ? "" : `, ${(100 * accuracy).toFixed(2)} % on the holdout`;
+    $("model").textContent = `${model.name}, version ${model.version}${worth}`;
     $("model").dataset.version = model.version;
-    if (model.classes.join() !== bars.map(({ name }) => name).join()) label(model.classes);
+    if (model.classes.join() !== bars.map(({ name }) => name).join()) showClasses(model.classes);
   } catch {
     $("model").textContent = "The server does not answer.";
   }

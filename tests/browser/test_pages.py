@@ -1,4 +1,4 @@
-"""A visitor draws digits on the page, and finds the run in MLflow's UI and in Prefect's."""
+"""The page in a real browser, and a run in MLflow's UI and in Prefect's."""
 
 import contextlib
 import os
@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from flows.train_flow import Trained
-from mnist_pipeline.config import ROOT, Schema
-from mnist_pipeline.model import MLP
-from mnist_pipeline.registry import Registry
-from mnist_pipeline.store import client
-from mnist_pipeline.tracking import start_run
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.tracking.models import log_model
+from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.runs import start_run
+from mnist_pipeline.tracking.store import client
+from mnist_pipeline.training.model import MLP
 from tests.servers import answers, eventually, free_port
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def pets_url(trained: Trained) -> Iterator[str]:
     """A model, untrained, of other classes than digits, on images of another size."""
     schema = Schema(("cat", "dog", "something else altogether"), 12, 8, "resized")
     with start_run(params={}, tags={}) as run:
-        uri = run.log_model(MLP(96, [], 3), torch.zeros(2, 12, 8, dtype=torch.uint8), step=1, schema=schema)
+        uri = log_model(run, MLP(96, [], 3), torch.zeros(2, 12, 8, dtype=torch.uint8), step=1, schema=schema)
         model = Registry("pets-mlp").register(run, uri, description="", tags={})
     with served("--model", model.uri) as url:
         yield url
@@ -114,7 +116,7 @@ def pets_url(trained: Trained) -> Iterator[str]:
 
 def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
     """Draw with the mouse, in the board's own 280 × 280."""
-    box = page.locator("#ink").bounding_box()
+    box = page.locator("#board").bounding_box()
     assert box
     scale = box["width"] / 280
     for points in strokes:
@@ -126,7 +128,7 @@ def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
         page.mouse.up()
 
 
-def test_the_page_shows_the_classes_and_the_size_of_the_model(page: "Page", pets_url: str) -> None:
+def test_the_page_shows_the_classes_and_the_image_size_of_the_model(page: "Page", pets_url: str) -> None:
     page.goto(pets_url)
     playwright.expect(page.locator("h1")).to_have_text("Draw one of these")
     playwright.expect(page.locator("#bars .label")).to_have_text(["cat", "dog", "something else altogether"])
@@ -137,24 +139,26 @@ def test_the_page_shows_the_classes_and_the_size_of_the_model(page: "Page", pets
 
 
 @pytest.mark.parametrize(("strokes", "digit"), [(THREE, "3"), (SEVEN, "7")])
-def test_a_drawn_digit_is_read(page: "Page", page_url: str, strokes: list[list[tuple[int, int]]], digit: str) -> None:
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+def test_a_drawn_digit_is_recognised(
+    page: "Page", page_url: str, strokes: list[list[tuple[int, int]]], digit: str
+) -> None:
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(page_url)
     draw(page, strokes)
     playwright.expect(page.locator("#digit")).to_have_text(digit)
     playwright.expect(page.locator("#bars .best")).to_contain_text(digit)
-    playwright.expect(page.locator("#words")).to_contain_text(f"a {digit}.")
+    playwright.expect(page.locator("#message")).to_contain_text(f"a {digit}.")
     playwright.expect(page.locator("#model")).to_contain_text("mnist-mlp, version")
     assert page.evaluate(
         "document.querySelector('#seen').getContext('2d').getImageData(0, 0, 28, 28).data.some(Boolean)"
     )
-    assert not complaints
+    assert not errors
 
 
 def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "Page", page_url: str) -> None:
     page.goto(page_url)
-    page.locator("#ink").focus()
+    page.locator("#board").focus()
     for key, times in (("Space", 1), ("ArrowDown", 22)):
         for _ in range(times):
             page.keyboard.press(key)
@@ -163,7 +167,7 @@ def test_a_digit_can_be_drawn_with_the_keyboard_and_cleared(page: "Page", page_u
     playwright.expect(page.locator("#digit")).to_have_text("–")
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", page_url: str) -> None:
+def test_the_page_fits_a_phone_without_scrolling_sideways(page: "Page", page_url: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(page_url)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -174,7 +178,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", page_u
 def test_the_run_is_found_in_the_mlflow_ui(page: "Page", mlflow_url: str, trained: Trained) -> None:
     run = f"{mlflow_url}/#/experiments/{trained.run.experiment_id}/runs/{trained.run.id}"
     page.goto(run)
-    playwright.expect(page.get_by_text("Test accuracy").first).to_be_visible()  # the description
+    playwright.expect(page.get_by_text("calibration error").first).to_be_visible()  # the description
     page.goto(f"{run}/model-metrics")
     page.get_by_placeholder("Search metric charts").fill("train_loss")
     playwright.expect(page.get_by_text("train_loss", exact=True).first).to_be_visible()

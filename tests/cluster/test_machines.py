@@ -1,6 +1,11 @@
 """Two machines that work, one to command them and one that is lost: docs/scale.md, by its own commands."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -9,9 +14,11 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from mnist_pipeline.registry import Registry
-from mnist_pipeline.turns import turn, waiting
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.tracking.registry import Registry
+from tasks.champion_lock import LEASE, champion_lock
 from tests.cluster.conftest import PATIENCE, Machine
 from tests.cluster.handbook import block
 from tests.servers import eventually
@@ -20,11 +27,12 @@ boto3 = pytest.importorskip("boto3")
 pytestmark = pytest.mark.cluster
 
 REGISTRY = Registry("mnist-mlp")
+PYTHON, RETRAIN = ".venv/bin/python", "flows/retrain_flow.py"
 TINY = ["--units", "8", "16", "--layers", "1", "--batch-size", "512", "--epochs", "1", "--floor", "0.5"]
 
 
 def command(*words: str) -> list[str]:
-    """Find the command of docs/scale.md that has these words."""
+    """Return the command of docs/scale.md that has these words."""
     (found,) = (each for name in ("once", "use") for each in block(name)[1] if set(words) <= set(each))
     return found
 
@@ -64,9 +72,9 @@ def workers(yours: Machine, machine: Callable[[str], Machine]) -> list[Machine]:
 
 @pytest.fixture(scope="module")
 def lost(workers: list[Machine], machine: Callable[[str], Machine], store: MlflowClient) -> str:
-    """A machine that is lost in the midst of a retraining; gives its MLflow run."""
-    lost = machine("lost")
-    lost.start([*command("history")[:-1], "--epochs", "10000", "--hidden"])
+    """A machine that is lost in the middle of a retraining; returns its MLflow run."""
+    lost = machine("losses")
+    lost.start([PYTHON, RETRAIN, "--epochs", "10000", "--hidden"])
     eventually(lambda: "Epoch: 1/" in lost.said, within=PATIENCE, every=0.2)
     lost.cut_off()
     shutil.rmtree(lost.root)
@@ -74,24 +82,53 @@ def lost(workers: list[Machine], machine: Callable[[str], Machine], store: Mlflo
     return str(run.info.run_id)
 
 
+HOLDER = """
+import time
+from mnist_pipeline.tracking.registry import Registry
+from tasks.champion_lock import champion_lock
+
+with champion_lock(Registry("held-mlp")):
+    print("held", flush=True)
+    time.sleep(3600)
+"""
+
+
 @pytest.fixture(scope="module")
-def swept(yours: Machine, lost: str, workers: list[Machine]) -> str:
-    """A sweep, driven from one machine and tried on the others; gives what was said."""
+def dead_holder(addresses: dict[str, str]) -> float:
+    """A process that was killed while it held the lock of a champion; returns when."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=ROOT, env=os.environ | addresses, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def swept(yours: Machine, lost: str, workers: list[Machine], dead_holder: float) -> str:
+    """A sweep, driven from one machine with trials on the others; returns what was printed."""
     words = ["4" if word == "40" else word for word in command(".venv/bin/python", "--trials")]
     return yours.run([*words, *TINY, "--study", "digits"])
 
 
 @pytest.fixture(scope="module")
-def two_at_once(swept: str, yours: Machine, store: MlflowClient) -> list[Any]:
-    """Two retrainings, which come to the gate in the same moment; gives their MLflow runs."""
+def two_at_once(
+    swept: str, yours: Machine, workers: list[Machine], store: MlflowClient, addresses: dict[str, str]
+) -> list[Any]:
+    """Two retrainings that reach the gate at the same time; returns their MLflow runs."""
     before = {run.info.run_id for run in store.search_runs(["1"])}
     champion, decisions = REGISTRY.champion, len(REGISTRY.history())
-    with turn("mnist-mlp-turns"):
+    with temporary_settings({PREFECT_API_URL: addresses["PREFECT_API_URL"]}), champion_lock(REGISTRY):
         for seed in (1, 2):
             words = command(".venv/bin/prefect", "run")
             yours.run([*words[:-1], words[-1].replace("}", f', "seed": {seed}}}')])
-        eventually(lambda: len(waiting("mnist-mlp-turns")) == 3, within=PATIENCE, every=0.2)
-        assert REGISTRY.champion == champion
+        eventually(
+            lambda: sum(worker.said.count("'reload' - Finished") for worker in workers) == 2, within=PATIENCE, every=0.2
+        )
+        time.sleep(3)  # long enough to decide, if nothing kept them from it
+        assert (REGISTRY.champion, len(REGISTRY.history())) == (champion, decisions)
     eventually(lambda: len(REGISTRY.history()) == decisions + 2, within=PATIENCE, every=0.2)
     runs = [run.info.run_id for run in store.search_runs(["1"]) if run.info.run_id not in before]
     eventually(lambda: all(store.get_run(run).info.end_time for run in runs), within=PATIENCE, every=0.2)
@@ -104,21 +141,20 @@ def test_a_sweep_runs_on_the_machines_of_the_cluster(swept: str, store: MlflowCl
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3"]
     assert {run.info.status for run in [sweep, *trials]} == {"FINISHED"}
     assert all((worker.project / "MNIST_data").is_dir() for worker in workers)  # which read the data themselves
-    assert "Best of 4" in swept
+    assert "Best trial " in swept
 
 
-def test_the_study_is_gone_on_with_from_another_machine(
+def test_a_study_is_resumed_from_another_machine(
     swept: str, machine: Callable[[str], Machine], store: MlflowClient
 ) -> None:
     words = ["5" if word == "40" else word for word in command(".venv/bin/python", "--trials")]
-    said = machine("another").run([*words, *TINY, "--study", "digits", "--resume"])
-    assert "Best of 5" in said
+    machine("another").run([*words, *TINY, "--study", "digits", "--resume"])
     (sweep,) = store.search_runs(["1"], "tags.study = 'digits'")
     trials = store.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'")
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3", "4"]
 
 
-def test_two_retrainings_at_once_are_judged_one_after_the_other(two_at_once: list[Any]) -> None:
+def test_two_retrainings_at_once_decide_one_after_the_other(two_at_once: list[Any]) -> None:
     assert {run.info.status for run in two_at_once} == {"FINISHED"}
     history = REGISTRY.history()
     champion = None
@@ -127,7 +163,6 @@ def test_two_retrainings_at_once_are_judged_one_after_the_other(two_at_once: lis
         champion = entry.champion
     assert champion == REGISTRY.champion
     assert sorted(entry.version for entry in history) == REGISTRY.versions
-    assert not waiting("mnist-mlp-turns")
     reloads = [check for entry in history[-2:] for check in entry.checks if check.name == "reload"]
     assert [check.passed for check in reloads] == [True, True]  # loaded by a stranger, through the tracking server
 
@@ -156,7 +191,7 @@ def test_the_runs_of_a_lost_machine_are_closed(
     flow_run = UUID(run.data.tags["prefect.flow_run_id"])
     eventually(lambda: prefect.read_flow_run(flow_run).state_name == "Crashed", within=PATIENCE, every=0.2)
     if run.info.status == "RUNNING":  # nothing has been trained since
-        yours.run([*command("history")[:-1], "--epochs", "1", "--hidden"])
+        yours.run([PYTHON, RETRAIN, "--epochs", "1", "--hidden"])
     assert store.get_run(lost).info.status == "KILLED"
 
 
@@ -177,3 +212,10 @@ def test_nothing_was_kept_where_it_was_made(
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
     assert sum(key.endswith("extra_files/state_dict.pt") for key in keys) == len(REGISTRY.versions)
     assert [study.study_name for study in optuna.get_all_study_summaries(addresses["OPTUNA_STORAGE"])] == ["digits"]
+
+
+def test_the_lock_of_a_machine_that_died_is_free_after_its_lease(
+    dead_holder: float, two_at_once: list[Any], addresses: dict[str, str]
+) -> None:
+    with temporary_settings({PREFECT_API_URL: addresses["PREFECT_API_URL"]}), champion_lock(Registry("held-mlp")):
+        assert time.monotonic() - dead_holder > LEASE

@@ -11,13 +11,14 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
-from flows.cluster import dask
+from flows.cluster import task_runner
 from flows.sweep_flow import Swept, sweep_flow
 from flows.train_flow import Trained
-from mnist_pipeline.config import DataSource, Gate, Space
+from mnist_pipeline.config import Gate, Search, Space
+from mnist_pipeline.data.source import DataSource
 
 pytestmark = pytest.mark.cluster
-SPACE = Space(layers=(1,), units=(8, 16), batch_size=(512,), optimizer=("adam",), distortion=(0.0, 0.0))
+SPACE = Space(layers=(1,), units=(8, 16), batch_size=(512,), optimizer=("adam",), augmentation=(0.0, 0.0))
 
 
 def kill_a_worker() -> None:
@@ -41,8 +42,9 @@ def kill_a_worker() -> None:
 def swept(trained: Trained, source: DataSource) -> State[Any]:
     """Six tiny trials on two workers, one of which is killed at work."""
     threading.Thread(target=kill_a_worker, daemon=True).start()
-    flow = sweep_flow.with_options(task_runner=dask(workers=2))
-    return flow(SPACE, source, Gate(floor=0.5), trials=6, epochs=3, study_name="digits", return_state=True)
+    search = Search(trials=6, epochs=3, study="digits", workers=2)
+    flow = sweep_flow.with_options(task_runner=task_runner(search))
+    return flow(search, SPACE, source, Gate(floor=0.5), return_state=True)
 
 
 def children(sweep_run: str) -> list[Any]:
@@ -82,16 +84,17 @@ def test_the_best_config_goes_to_the_gate(swept: State[Any], sweep_run: Any) -> 
     assert run.data.tags["sweep"] == "digits"
     assert run.data.tags["sweep_trial"] == str(result.best_trial)
     assert run.data.params["train_size"] == "48000"
-    assert result.retrained.entry.action in ("promoted", "kept")
+    assert result.retrained.entry.action in ("promoted", "rejected")
     assert result.val_accuracy == sweep_run.data.metrics["best_val_accuracy"]
 
 
-def test_a_sweep_is_gone_on_with_and_no_finished_trial_is_run_again(
+def test_a_sweep_is_resumed_and_no_finished_trial_is_run_again(
     swept: State[Any], sweep_run: Any, source: DataSource
 ) -> None:
     before = {run.info.run_id: run.info.end_time for run in children(sweep_run.info.run_id)}
-    flow = sweep_flow.with_options(task_runner=dask(workers=1))
-    again = flow(SPACE, source, Gate(floor=0.5), trials=7, epochs=3, study_name="digits", return_state=True)
+    search = Search(trials=7, epochs=3, study="digits", workers=1)
+    flow = sweep_flow.with_options(task_runner=task_runner(search))
+    again = flow(search, SPACE, source, Gate(floor=0.5), return_state=True)
     assert again.is_completed()
     after = {run.info.run_id: run.info.end_time for run in children(sweep_run.info.run_id)}
     assert len(after) == 7

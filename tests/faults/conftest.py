@@ -1,4 +1,4 @@
-"""A project of its own for each fault, the processes that suffer it, and how many are tried."""
+"""A copy of the project for each fault, the processes that suffer it, and how many are tried."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 
 from mnist_pipeline.config import ROOT
 
-KILLS = int(os.environ.get("FAULTS_KILLS", "20"))
-REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "1000"))
+KILLS = int(os.environ.get("FAULTS_KILLS", "8"))
+REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "600"))
 SEED = int(os.environ.get("FAULTS_SEED", str(random.SystemRandom().randrange(10**6))))
 TINY = ["--epochs", "3", "--hidden", "16", "--batch-size", "512"]
 
@@ -38,16 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """What is random is so by FAULTS_SEED, which the first lines of the output name."""
+    """Random numbers from FAULTS_SEED, which is in the first lines of the output."""
     return random.Random(SEED)
 
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project: all that it writes, and Prefect's home, stands in its folder."""
+    """A copy of the project: all that it writes, and Prefect's home, is in its folder."""
 
     root: Path
-    like: Path | None = None  # another, whose data and Prefect database it takes
+    like: Path | None = None  # another, whose data and Prefect database it copies
     started: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,12 +96,12 @@ class Project:
         return self.start("flows/train_flow.py", *(options or TINY), **environment)
 
     def trains(self, *options: str, **environment: str) -> str:
-        """Train to the end, which must be a good one; give what was printed."""
+        """Train to the end, which must be a good one; return what was printed."""
         return succeeds(self.train(*options, **environment))
 
     def servers(self) -> list[int]:
-        """Give the ids of the Prefect APIs that this project's commands have started, dead or alive."""
-        return [pid for pid, words in processes() if "flows.prefect_api" in words and self._is_ours(pid)]
+        """Return the ids of the Prefect APIs that this project's commands have started, dead or alive."""
+        return [pid for pid, words in processes() if "flows.prefect_server" in words and self._is_ours(pid)]
 
     def _is_ours(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ def project(make_project: MakeProject, tmp_path: Path) -> Project:
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Let nobody write to `folder`, not even root."""
+    """Make `folder` read-only, even for root."""
     bound = subprocess.run(["mount", "--bind", folder, folder], capture_output=True, text=True)
     if bound.returncode:
         pytest.skip(f"nothing can be mounted here: {bound.stderr.strip()}")
@@ -178,7 +178,7 @@ def succeeds(process: Process, *, within: float = 240) -> str:
 
 
 def fails(process: Process, *, within: float = 120) -> str:
-    """Let a command fail as it should: the complaint in one line, no traceback; give all that it printed."""
+    """Check that a command fails without a traceback; return all that it printed."""
     output, _ = process.communicate(timeout=within)
     assert process.returncode not in (0, None), output
     assert process.returncode > 0, output
@@ -187,7 +187,7 @@ def fails(process: Process, *, within: float = 120) -> str:
 
 
 def reach(process: Process, words: str) -> str:
-    """Read what `process` prints until `words` come."""
+    """Read what `process` prints until `words` appear."""
     assert process.stdout
     lines = []
     for line in process.stdout:
@@ -198,7 +198,7 @@ def reach(process: Process, words: str) -> str:
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """Give all processes that have not ended, each with its command line."""
+    """Yield all processes that have not ended, each with its command line."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if words := (folder / "cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""Mirrors that misbehave, and files that went bad: never trusted, mended or told, in bounded time."""
+"""Mirrors that misbehave and files that are damaged: repaired or reported, in bounded time, and never trusted."""
 
 import functools
 import shutil
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import MNIST
 
-from mnist_pipeline import data
-from mnist_pipeline.config import DataSource
-from mnist_pipeline.data import BUNDLED, DownloadError
+from mnist_pipeline.data import mnist
+from mnist_pipeline.data.mnist import BUNDLED, DownloadError
+from mnist_pipeline.data.source import DataSource
 from tests.faults.conftest import read_only
 
 NAMES = [name for name, _ in MNIST.resources]
@@ -54,7 +54,7 @@ class Mirror(BaseHTTPRequestHandler):
             self.wfile.write(bytes([byte]))
             time.sleep(0.1)
 
-    def endless(self, whole: bytes) -> None:
+    def endless(self, _whole: bytes) -> None:
         while True:
             self.wfile.write(bytes(2**20))
 
@@ -99,36 +99,36 @@ WAYS = ["404", "500", "circle", "silence", "half", "wrong", "page", "drip", "end
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_bad_mirror_is_passed_over_or_told_and_never_trusted(
+def test_a_bad_mirror_is_reported_and_the_next_one_is_used(
     way: str, bad: str, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "TIMEOUT", 1)
-    monkeypatch.setattr(data, "PATIENCE", 2)
-    monkeypatch.setattr(data, "BUNDLED", tmp_path / "nowhere")
+    monkeypatch.setattr(mnist, "SILENCE_TIMEOUT", 1)
+    monkeypatch.setattr(mnist, "DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setattr(mnist, "BUNDLED", tmp_path / "nowhere")
     monkeypatch.setattr(MNIST, "mirrors", [])
     source = DataSource(data_dir=tmp_path, mirror=f"{bad}/{way}")
     begun = time.monotonic()
-    with pytest.raises(DownloadError, match="name a mirror with --mirror URL"):
-        data.download(source)
+    with pytest.raises(DownloadError, match="name a mirror that has it"):
+        mnist.download(source)
     assert time.monotonic() - begun < 20
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in ([], [".lock"])
 
     monkeypatch.setattr(MNIST, "mirrors", [good])
-    folder = data.download(source)
-    assert len(data.load("mnist", folder)[0]) == 60_000
+    folder = mnist.download(source)
+    assert len(mnist.read("mnist", folder)[1][0]) == 60_000
 
 
 def test_no_mirror_at_all_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "BUNDLED", tmp_path / "nowhere")
+    monkeypatch.setattr(mnist, "BUNDLED", tmp_path / "nowhere")
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(DownloadError, match="Connection refused") as told:
-        data.download(DataSource(data_dir=tmp_path))
+        mnist.download(DataSource(data_dir=tmp_path))
     assert len(str(told.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[3], NAMES[0].removesuffix(".gz"), NAMES[3].removesuffix(".gz")])
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "gone"])
-def test_a_file_that_went_bad_is_found_and_mended(name: str, harm: str, files: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_found_and_fetched_again(name: str, harm: str, files: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
     content = bytearray((folder / name).read_bytes())
     half = len(content) // 2
@@ -136,25 +136,25 @@ def test_a_file_that_went_bad_is_found_and_mended(name: str, harm: str, files: P
     (folder / name).unlink()
     if harm != "gone":
         (folder / name).write_bytes({"cut": content[:half], "flip": content, "empty": bytearray()}[harm])
-    assert data.download(DataSource(data_dir=tmp_path)) == folder
+    assert mnist.download(DataSource(data_dir=tmp_path)) == folder
     for each in folder.iterdir():
         assert each.name == ".lock" or each.read_bytes() == (files / each.name).read_bytes()
 
 
-def test_a_folder_in_a_files_place_is_told(files: Path, tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_reported(files: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
     (folder / NAMES[0]).unlink()
     (folder / NAMES[0]).mkdir()
     with pytest.raises(OSError, match=NAMES[0]):
-        data.download(DataSource(data_dir=tmp_path))
+        mnist.download(DataSource(data_dir=tmp_path))
 
 
-def test_a_folder_that_cannot_be_written_will_do_while_its_files_are_whole(files: Path, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_enough_while_its_files_are_whole(files: Path, tmp_path: Path) -> None:
     source = DataSource(data_dir=tmp_path)
     folder = shutil.copytree(files, tmp_path / "MNIST" / "raw")
     with read_only(tmp_path):
-        assert len(data.load("mnist", data.download(source))[0]) == 60_000
+        assert len(mnist.read("mnist", mnist.download(source))[1][0]) == 60_000
     (folder / NAMES[0]).write_bytes(b"")
     with read_only(tmp_path), pytest.raises(OSError, match="Read-only file system"):
-        data.download(source)
-    assert len(data.load("mnist", data.download(source))[0]) == 60_000
+        mnist.download(source)
+    assert len(mnist.read("mnist", mnist.download(source))[1][0]) == 60_000

@@ -14,15 +14,15 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
-from mnist_pipeline import store, tracking
+from mnist_pipeline.tracking import models, store
 from tests.faults.conftest import MakeProject, Project, fails, read_only, succeeds
 
-HISTORY = ["flows/retrain_flow.py", "history"]
+HISTORY = ["flows/champion.py", "history"]
 A_YEAR_OLD = "bf29a5ff90ea"  # the schema's version in MLflow 3.4
 
 
 def complaint(project: Project, *words: str) -> str:
-    """Let a command fail, and leave the database byte for byte as it is; give its one line."""
+    """Check that a command fails with the database unchanged byte for byte; return its one line."""
     before = project.database.read_bytes()
     (line,) = fails(project.start(*(words or HISTORY))).splitlines()
     assert project.database.read_bytes() == before
@@ -31,7 +31,7 @@ def complaint(project: Project, *words: str) -> str:
 
 
 @pytest.mark.parametrize("harm", ["nonsense", "cut", "overwritten", "another program's"])
-def test_a_damaged_database_is_named_and_left_as_it_is(harm: str, project: Project, used: Project) -> None:
+def test_a_damaged_database_is_named_and_left_unchanged(harm: str, project: Project, used: Project) -> None:
     content = bytearray(used.database.read_bytes())
     if harm == "nonsense":
         content[:] = b"nonsense" * 1000
@@ -49,7 +49,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(harm: str, project: Proje
     assert "move it away to start with an empty one" in line
 
 
-def test_a_database_of_a_newer_mlflow_is_left_as_it_is(project: Project, used: Project) -> None:
+def test_a_database_of_a_newer_mlflow_is_refused_and_left_unchanged(project: Project, used: Project) -> None:
     shutil.copy(used.database, project.database)
     with closing(sqlite3.connect(project.database)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'feedbeef2030'")
@@ -68,7 +68,7 @@ def test_a_database_of_an_older_mlflow_is_copied_before_it_is_upgraded(project: 
         database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'old', 'active')")
     output = fails(project.start(*HISTORY))
     backup = project.database.with_name(f"mlflow.db.{A_YEAR_OLD}.backup")
-    assert f"it is kept as {backup}" in output
+    assert f"a copy of it as it was is in {backup}" in output
     assert "the ledger is empty" in output
     for file, version in ((backup, True), (project.database, False)):
         with closing(sqlite3.connect(file)) as database:
@@ -77,7 +77,7 @@ def test_a_database_of_an_older_mlflow_is_copied_before_it_is_upgraded(project: 
             assert database.execute("SELECT name FROM experiments WHERE experiment_id = 7").fetchone() == ("old",)
 
 
-def test_a_database_that_may_not_be_written_is_named(project: Project) -> None:
+def test_a_read_only_database_is_named(project: Project) -> None:
     fails(project.start(*HISTORY))
     with read_only(project.root):
         assert "is read-only: make the file and its folder writable" in complaint(project)
@@ -95,7 +95,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
     (run,) = old.search_runs(["1"])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     store.prepare()
-    tracking.load_network("models:/mnist-mlp@champion")
+    models.load_network("models:/mnist-mlp@champion")
     mlflow.pyfunc.load_model("models:/mnist-mlp@champion")
     assert {figure.path for figure in old.list_artifacts(run.info.run_id, "figures")}
     with closing(sqlite3.connect(moved / "mlflow.db")) as database:
@@ -105,7 +105,7 @@ def test_a_project_that_was_moved_finds_its_models_again(
     store.prepare()
 
 
-def test_odd_letters_in_a_path_work(make_project: MakeProject, tmp_path: Path) -> None:
+def test_paths_may_have_spaces_quotes_and_non_ascii_letters(make_project: MakeProject, tmp_path: Path) -> None:
     root = tmp_path / 'Zoë "数字" #1; & $HOME *'
     project = make_project(root)
     project.trains()
@@ -124,7 +124,7 @@ def test_a_path_that_mlflow_would_misread_is_refused(letter: str, make_project: 
     assert sorted(path.name for path in tmp_path.iterdir()) == [project.root.name]
 
 
-def test_a_name_does_not_lead_outside(project: Project) -> None:
+def test_no_model_name_leads_outside_the_project(project: Project) -> None:
     names = ["../../escaped", "models:/../../escaped/1", "models:/mnist-mlp@../x", "models:/a'b/1"]
     np.save(project.root / "image.npy", np.zeros((1, 28, 28), np.uint8))
     for process in [project.start("flows/predict_flow.py", "image.npy", "--model", name) for name in names]:

@@ -64,7 +64,7 @@ def check_complaint(project: Project, output: str) -> None:
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_a_disk_full_from_the_start_is_told_and_with_room_all_works(
+def test_a_disk_that_is_full_from_the_start_is_reported_and_with_room_all_works(
     beginning: str, disk: Path, make_project: MakeProject
 ) -> None:
     project = make_project(disk / "project", fresh=True)
@@ -75,7 +75,7 @@ def test_a_disk_full_from_the_start_is_told_and_with_room_all_works(
     check_all_is_well(project, 1)
 
 
-def test_a_disk_full_at_one_stage_after_the_other_loses_nothing(disk: Path, make_project: MakeProject) -> None:
+def test_a_disk_that_fills_up_at_each_stage_loses_nothing(disk: Path, make_project: MakeProject) -> None:
     project = make_project(disk / "project")
     for words, leave in STAGES.values():
         finished = statuses(project)["FINISHED"]

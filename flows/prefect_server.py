@@ -1,0 +1,234 @@
+"""The Prefect API that lives as long as a command if no other is named, and the lasting one.
+
+Prefect has no mode without an API server. The temporary one that it starts itself is slow, as the client imports the
+whole server too, and fragile: a child in the same process group, it dies of the Ctrl-C that it should record,
+and outlives a SIGTERM. This one is started first and boots while the command's other imports load. It is in a session
+of its own, uses Prefect's usual database, so that `prefect server start` shows its runs later, and ends when the
+command's end of a socket closes, whatever ended the command.
+
+Run as a module it is that server (`python -m flows.prefect_server FD`), or a lasting one, with its UI and its scheduler
+(`python -m flows.prefect_server`).
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.client import HTTPException
+from urllib.parse import urlsplit
+
+from flows import startup
+
+SHORT_LIVED = {
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # the command reports what went wrong
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # only a lasting server registers block types, which means
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",  # importing every installed integration, Dask among them
+}
+HOSTS = ["127.0.0.1", "localhost"]  # the API is not reached by any other name, whatever it resolves to
+
+BOOTED = b"booted"
+SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
+
+
+def ensure_prefect_api(*, schedules: bool = False) -> None:
+    """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this machine's lasting server, or start one.
+
+    One with `schedules` is, as long as it is up, the lasting server for the other commands, with its UI.
+    """
+    from prefect.settings import get_current_settings
+
+    lasting = os.environ["PREFECT_UI_URL"]
+    if not get_current_settings().api.url:
+        if _answers(lasting):
+            _use(f"{lasting}/api")
+        else:
+            _use(start_prefect_api(schedules=schedules, port=_lasting_port() if schedules else 0))
+    if "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in os.environ:
+        get_current_settings().flows.heartbeat_frequency = None  # it would delay the end of each run by up to a second
+
+
+def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
+    """Start an API that ends with this process, by default on any free port; return its URL.
+
+    Returns at once: requests wait in the socket's queue until the server has booted, and while a dead one is replaced.
+    """
+    server = _OwnServer(port, schedules=schedules)
+    threading.Thread(target=server.supervise, daemon=True).start()
+    return f"http://127.0.0.1:{server.port}/api"
+
+
+def serve_forever() -> None:
+    """Run the lasting server, with its UI and its scheduler, until a signal comes."""
+    startup.set_environment()
+    address = os.environ["PREFECT_UI_URL"]
+    try:
+        server = _OwnServer(_lasting_port(), schedules=True)
+    except OSError as error:
+        sys.exit(f"Prefect's server cannot listen on {address}: {error.strerror}; PREFECT_UI_URL names another port")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    print(f"Prefect's server is on {address}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.supervise()
+    if server.startup_error:
+        sys.exit(f"Prefect's server cannot start: {server.startup_error}")
+
+
+def explain_prefect_error(error: BaseException) -> str | None:
+    """Return in one line what is wrong with the API, if that is where `error` comes from."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    again = "the same command resumes where this one stopped"
+    if isinstance(error, PrefectHTTPStatusError) and error.response.is_server_error:
+        return f"the Prefect API at {settings.api.url} failed: check that its database has room; then {again}"
+    if not (isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)):
+        return None
+    if _OwnServer.startup_error:
+        return (
+            f"the Prefect API cannot start: {_OwnServer.startup_error}; "
+            f"its home {settings.home} (PREFECT_HOME) must be a writable folder, and prefect.db in it intact"
+        )
+    return f"the Prefect API at {settings.api.url} does not answer: once it does, {again}"
+
+
+class _OwnServer:
+    """The server's process, replaced if it dies."""
+
+    startup_error = ""  # why it could not boot
+
+    def __init__(self, port: int, *, schedules: bool) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        inherited = str(self.listener.fileno())
+        self.command = [sys.executable, "-m", "flows.prefect_server", inherited, *(["schedules"] * schedules)]
+        self.environment = ({} if schedules else SHORT_LIVED) | os.environ
+        self.stopping = False
+        self._start()
+        atexit.register(self.stop)  # runs after Prefect's own exit handlers, which still send logs
+
+    def _start(self) -> None:
+        self.message = b""
+        self.line, theirs = socket.socketpair()  # closing it tells the server to end; it carries the server's message
+        with theirs:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                pass_fds=[self.listener.fileno()],
+                stdin=theirs.fileno(),
+                start_new_session=True,  # spared by the terminal's Ctrl-C
+            )
+
+    def supervise(self) -> None:
+        while not self.stopping:
+            while part := self.line.recv(4096):
+                self.message += part
+            if self.stopping:
+                return
+            if not self.message.startswith(BOOTED):
+                error = self.message.decode(errors="replace")
+                _OwnServer.startup_error = error or f"it ended with {self.process.wait()}"
+                self.listener.close()  # so that no client waits for it
+                return
+            self._start()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.line.shutdown(socket.SHUT_RDWR)
+        if self.message.startswith(BOOTED):  # one that is still booting, or creating its database, ends by itself
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=SHUTDOWN_TIMEOUT + 1)
+
+
+def _lasting_port() -> int:
+    return urlsplit(os.environ["PREFECT_UI_URL"]).port or 80
+
+
+def _answers(server: str) -> bool:
+    with contextlib.suppress(OSError, HTTPException):
+        return bool(urllib.request.urlopen(f"{server}/api/health", timeout=2).read() == b"true")
+    return False
+
+
+def _use(url: str) -> None:
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+
+
+def _serve(listener: socket.socket, *, schedules: bool) -> None:
+    """Serve Prefect's API on `listener` until stdin ends, with its scheduler or without."""
+    server = None
+
+    def end_with_parent() -> None:
+        os.read(0, 1)
+        if server is None:
+            startup.exit_now()
+        server.should_exit = True
+        if server.started:  # else it may be creating its database, and then ends by itself
+            time.sleep(SHUTDOWN_TIMEOUT)
+            startup.exit_now()
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+    startup.pause_gc()
+    import uvicorn
+    from filelock import FileLock
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    app = TrustedHostMiddleware(create_app(ephemeral=not schedules, final=True), HOSTS)
+    startup.resume_gc()
+    config = uvicorn.Config(app, log_config=None, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(_StartupErrors())
+    log.propagate = False
+    server = uvicorn.Server(config)
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    booting = FileLock(home / "booting.lock", thread_local=False)
+    booting.acquire()  # of two servers that create the database at once, one dies
+
+    def warm_up() -> None:  # make a client's first request, which takes a quarter of a second
+        with contextlib.suppress(OSError, HTTPException):  # it did not boot
+            urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/api/admin/version")
+            booting.release()
+            _tell_parent(BOOTED)
+
+    threading.Thread(target=warm_up, daemon=True).start()
+    server.run(sockets=[listener])
+    startup.exit_now()  # the command need not wait a second for the interpreter to clean up
+
+
+class _StartupErrors(logging.Handler):
+    """Tells the parent why the server cannot start: uvicorn logs a traceback, of which one line says it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if reasons := re.findall(r"^[\w.]+Error: .*", record.getMessage(), re.MULTILINE):
+            _tell_parent(reasons[-1].encode())
+
+
+def _tell_parent(message: bytes) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone
+        os.write(0, message)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        serve_forever()
+        sys.exit()
+    try:
+        _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])
+    except Exception as error:
+        _tell_parent(str(error).encode())

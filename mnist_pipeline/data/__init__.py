@@ -1,0 +1,1 @@
+"""From a dataset, or a folder of images, to verified and hashed splits."""

@@ -1,0 +1,76 @@
+"""Which images to train on, and where they are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mnist_pipeline.config import ROOT, check
+
+DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+DATASETS: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "kmnist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """Which images to train on, where they are kept and where they come from.
+
+    Paths are made absolute, as their readers may run in another folder. Raises `FieldError` if a value makes no sense.
+    """
+
+    dataset: str = "mnist"
+    """Dataset: mnist, which ships with the package; fashion-mnist or kmnist, downloaded; or a folder, with IDX files \
+or with a folder of images for each class."""
+    extra: Path | None = None
+    """Folder of more labelled images, of the same classes, for the training split alone."""
+    image_size: int | None = None
+    """Height and width to resize a folder's images to; by default their own, or 28 if they differ."""
+    name: str = ""
+    """Name of the dataset, and so of its registered model, NAME-mlp; by default the folder's."""
+    data_dir: Path | None = None
+    """Folder that torchvision reads the files from, by default MNIST_data at the project's root."""
+    mirror: str | None = None
+    """URL of a folder with the four files, tried before the others."""
+
+    def __post_init__(self) -> None:
+        known = ", ".join(DATASETS)
+        if not self.is_named:
+            check(Path(self.dataset).is_dir(), "dataset", self.dataset, f"{known} or an existing folder")
+            has_name = bool(self.name) or slug(self.dataset) not in ("", *DATASETS)
+            check(has_name, "name", "left out", f"given for a folder called {Path(self.dataset).name}")
+            object.__setattr__(self, "dataset", str(Path(self.dataset).absolute()))
+        if self.extra is not None:
+            check(self.extra.is_dir(), "extra", self.extra, "an existing folder")
+            object.__setattr__(self, "extra", self.extra.absolute())
+        check(re.fullmatch(r"[\w.-]*", self.name) is not None, "name", self.name, "of letters, digits, . _ and -")
+        object.__setattr__(self, "name", self.name or slug(self.dataset))
+        size = self.image_size
+        check(size is None or 4 <= size <= 128, "image_size", size, "between 4 and 128")
+        check(size is None or not self.is_named, "image_size", size, f"left out for {self.dataset}")
+        is_url = self.mirror is None or self.mirror.startswith(("http://", "https://", "file://"))
+        check(is_url, "mirror", self.mirror, "a URL that begins with http://, https:// or file://")
+
+    @property
+    def is_named(self) -> bool:
+        return self.dataset in DATASETS
+
+    @property
+    def folder(self) -> Path:
+        """The folder given as the dataset, or the one that torchvision reads."""
+        return (self.data_dir or ROOT / "MNIST_data") if self.is_named else Path(self.dataset)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the registered model."""
+        return f"{self.name}-mlp"
+
+
+def slug(dataset: str) -> str:
+    """Return a name for a dataset that is given by its path: its folder's, in letters, digits and dashes."""
+    return re.sub(r"[\W_]+", "-", Path(dataset).absolute().name.lower()).strip("-")
+
+
+def model_name(dataset: str) -> str:
+    """Return the registered model's name for a dataset, given by its name or its folder, which may be gone."""
+    is_name = dataset in DATASETS or (re.fullmatch(r"[\w.-]+", dataset) and not Path(dataset).is_dir())
+    return f"{dataset if is_name else slug(dataset)}-mlp"

@@ -1,0 +1,194 @@
+"""What is wrong with the data, before anything learns from them: findings, each ok, a warning or an error. Pure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mnist_pipeline.data.splits import KEPT_FOR_HOLDOUT, Examples, Splits
+
+Level = Literal["ok", "warning", "error"]
+
+# What deserves a warning, and what is an error
+SMALL_HOLDOUT = 100  # images, below which two models can hardly be told apart
+IMBALANCE = 10  # times as many images of the largest class as of the smallest
+DUPLICATES = 0.01  # share of a split that it holds twice
+LEAK, LEAK_ERROR = 0.005, 0.1  # share of test or holdout that is in another split too
+CONTRADICTIONS = 0.001  # share of the images that have two labels
+CONSTANT_ERROR = 0.5  # share of images that are a single grey
+UNREADABLE_ERROR = 0.05  # share of files
+BRIGHTNESS = 0.1  # difference of the mean of two splits, of 1
+SAMPLE = 5000  # images of a split whose labels are compared with the images: more would not change the finding
+
+
+class DataError(ValueError):
+    """Data that must not be trained on."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    check: str
+    level: Level
+    message: str
+
+
+def findings(splits: Splits) -> list[Finding]:
+    """Check the three splits: counts, values, labels, balance, duplicates, and whether labels fit their images."""
+    return [
+        _counts(splits),
+        *_reading(splits),
+        _values(splits),
+        *_classes(splits),
+        _constant(splits),
+        *_copies(splits),
+        _labels_fit(splits),
+    ]
+
+
+def errors(found: Iterable[Finding]) -> str:
+    """Return the errors in one line, or nothing if there are none."""
+    return "; ".join(f"{each.check}: {each.message}" for each in found if each.level == "error")
+
+
+def _counts(splits: Splits) -> Finding:
+    height, width = splits.schema.height, splits.schema.width
+    message = (
+        f"{len(splits.train):,} to train on, {len(splits.test):,} to test, {len(splits.holdout):,} in the holdout, "
+        f"{height}×{width} pixels"
+    )
+    if len(splits.test) < 2:
+        return Finding("images", "error", f"{message}: too few")
+    if len(splits.holdout) < SMALL_HOLDOUT:
+        return Finding("images", "warning", f"{message}: with so small a holdout two models can hardly be told apart")
+    return Finding("images", "ok", message)
+
+
+def _reading(splits: Splits) -> Iterator[Finding]:
+    """Check what was left out while the images were read."""
+    if count := len(splits.unreadable):
+        share = count / (count + len(splits.train) + len(splits.test) + len(splits.holdout))
+        names = ", ".join(f"{name} ({why})" for name, why in list(splits.unreadable.items())[:3])
+        level: Level = "error" if share > UNREADABLE_ERROR else "warning"
+        yield Finding("files", level, f"{count:,} could not be read and are left out: {names}{' …' * (count > 3)}")
+    if splits.extra:
+        dropped = splits.extra.dropped
+        message = f"{len(splits.extra.examples):,} of {splits.extra.folder.name} joined the training split"
+        message += "".join(f"; {count:,} dropped: {why}" for why, count in dropped.items())
+        harmless = dropped.keys() <= {"already there", KEPT_FOR_HOLDOUT} and len(splits.extra.examples)
+        yield Finding("extra images", "ok" if harmless else "warning", message)
+
+
+def _values(splits: Splits) -> Finding:
+    low, high = int(splits.train.pixels.min()), int(splits.train.pixels.max())
+    means = {name: float(part.pixels.numpy().mean(dtype=np.float32)) / 255 for name, part in splits.named().items()}
+    message = f"{low} to {high}, of 255; mean " + ", ".join(f"{mean:.3f} ({name})" for name, mean in means.items())
+    if low == high:
+        return Finding("values", "error", f"every pixel is {low}: there is nothing to learn")
+    if high <= 1:
+        return Finding("values", "warning", f"{message}: the pixels look as if they had been divided by 255 already")
+    if max(means.values()) - min(means.values()) > BRIGHTNESS:
+        return Finding("values", "warning", f"{message}: the splits differ in brightness")
+    return Finding("values", "ok", message)
+
+
+def _classes(splits: Splits) -> Iterator[Finding]:
+    names = splits.schema.classes
+    counts = {name: torch.bincount(part.labels, minlength=len(names)) for name, part in splits.named().items()}
+    train = counts["train"]
+    missing = {part: [names[label] for label in (count == 0).nonzero()] for part, count in counts.items()}
+    if missing["train"]:
+        yield Finding("labels", "error", f"there is no image to train on of {', '.join(missing['train'])}")
+    elif missing["test"] or missing["holdout"]:
+        message = "; ".join(f"none of {', '.join(which)} in {part}" for part, which in missing.items() if which)
+        yield Finding("labels", "warning", f"{message}: how well they are recognised will not be seen")
+    else:
+        yield Finding("labels", "ok", f"{len(names)} classes, each in all three splits")
+    smallest, largest = int(train.argmin()), int(train.argmax())
+    message = (
+        f"{train[smallest]:,} ({names[smallest]}) to {train[largest]:,} ({names[largest]}) images to train on a class"
+    )
+    unbalanced = train[largest] > IMBALANCE * train[smallest]
+    yield Finding("balance", "warning" if unbalanced else "ok", message)
+
+
+def _constant(splits: Splits) -> Finding:
+    flat = [part.pixels.flatten(1).numpy() for part in splits.named().values()]
+    count, total = sum(int((rows.min(1) == rows.max(1)).sum()) for rows in flat), sum(map(len, flat))
+    level: Level = "error" if count > CONSTANT_ERROR * total else "warning" if count else "ok"
+    return Finding("constant images", level, f"{count:,} are a single grey")
+
+
+def _copies(splits: Splits) -> Iterator[Finding]:
+    """Look for images that are the same, pixel by pixel: in one split, in two, or under two labels."""
+    parts = splits.named()
+    table = pd.concat(
+        pd.DataFrame({"split": name, "image": _rows(part), "label": part.labels}) for name, part in parts.items()
+    )
+    unique = table.drop_duplicates(["split", "image"])
+    twice = {name: len(part) - int((unique.split == name).sum()) for name, part in parts.items()}
+    many = any(count > DUPLICATES * len(parts[name]) for name, count in twice.items())
+    message = ", ".join(f"{count:,} in {name}" for name, count in twice.items())
+    yield Finding("duplicates", "warning" if many else "ok", message)
+
+    level: Level = "ok"
+    shared = {}
+    for one, other in combinations(parts, 2):
+        shared[one, other] = int(unique[unique.split.isin([one, other])].image.duplicated().sum())
+        share = shared[one, other] / (len(parts[other]) - twice[other])
+        if share > LEAK_ERROR:
+            level = "error"
+        elif share > LEAK and level == "ok":
+            level = "warning"
+    message = ", ".join(f"{count:,} in {one} and {other}" for (one, other), count in shared.items())
+    if level != "ok":
+        message += ": a model must not be tested on what it learnt, keep each image in one of them"
+    yield Finding("leaks", level, message)
+
+    copies = table[table.image.duplicated(keep=False)]
+    count = int((copies.groupby("image").label.nunique() > 1).sum())
+    level = "warning" if count > CONTRADICTIONS * len(table) else "ok"
+    yield Finding("contradictions", level, f"{count:,} images have two labels")
+
+
+def _rows(part: Examples) -> list[bytes]:
+    rows = part.pixels.flatten(1).contiguous().numpy()
+    return list(rows.view(f"V{rows.shape[1]}").ravel().tolist())
+
+
+def _labels_fit(splits: Splits) -> Finding:
+    """Look for shuffled labels, cheaply: the nearest class mean is then no better than guessing on other images.
+
+    The share that it gets right is a mean over the classes, so that a large class does not make up for the others.
+    """
+    images, labels = _sample(splits.train)
+    classes = len(splits.schema.classes)
+    means = torch.zeros(classes, images.shape[1]).index_add_(0, labels, images)
+    means /= torch.bincount(labels, minlength=classes).clamp_min(1).unsqueeze(1)
+    right, shuffled, guess = {}, [], 1 / classes
+    for name, part in (("test", splits.test), ("holdout", splits.holdout)):
+        images, labels = _sample(part)
+        nearest = torch.cdist(images, means).argmin(dim=1)
+        counts = torch.bincount(labels, minlength=classes)
+        hits = torch.bincount(labels[nearest == labels], minlength=classes)[counts > 0]
+        counts = counts[counts > 0]
+        right[name] = float((hits / counts).mean())
+        chance = float((guess * (1 - guess) / counts).sum().sqrt() / len(counts))  # standard deviation when guessing
+        if right[name] < guess + 3 * chance:
+            shuffled.append(name)
+    message = ", ".join(f"{share:.0%} of {name}" for name, share in right.items())
+    message = f"the nearest class mean is right for {message}; guessing, for {guess:.0%}"
+    if shuffled:
+        return Finding("labels fit", "warning", f"{message}: the labels look shuffled ({' and '.join(shuffled)})")
+    return Finding("labels fit", "ok", message)
+
+
+def _sample(part: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (N, H × W) and their labels from all over `part`."""
+    stride = -(-len(part) // SAMPLE)
+    return part.images[::stride].flatten(1), part.labels[::stride]

@@ -1,0 +1,141 @@
+"""The gate: decides from the predictions of challenger and champion on the same images. Pure."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_pipeline.config import Gate
+
+if TYPE_CHECKING:  # torch, which history and rollback do without
+    import torch
+
+    from mnist_pipeline.training.evaluation import Evaluation
+
+RELOAD_TOLERANCE = 1e-5  # float32 sums in another order differ by less
+
+
+@dataclass(frozen=True)
+class Check:
+    """One requirement of the gate, and what it found."""
+
+    name: str
+    passed: bool
+    finding: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The checks and the numbers behind them: promoted if every check passed."""
+
+    checks: tuple[Check, ...]
+    numbers: dict[str, float]
+
+    @property
+    def promoted(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The findings of the checks that failed; if none did, how it compares."""
+        against = tuple(check.finding for check in self.checks if not check.passed)
+        return against or tuple(check.finding for check in self.checks if check.name in ("floor", "significance"))
+
+
+def decide(
+    challenger: "Evaluation", champion: "Evaluation | None", labels: "torch.Tensor", gate: Gate, *, reload_gap: float
+) -> Decision:
+    """Decide whether `challenger` may replace `champion`, both evaluated on the images with `labels` (N,).
+
+    `reload_gap` is the largest difference between the challenger's probabilities and those of the registered model in a
+    fresh process, infinite if it cannot be loaded there. Without a champion, only that and the floor are checked.
+    """
+    accuracy = challenger.accuracy
+    floor = Check("floor", accuracy >= gate.floor, f"accuracy {accuracy:.2%}, at least {gate.floor:.2%} is required")
+    reload = Check(
+        "reload",
+        reload_gap <= RELOAD_TOLERANCE,  # not so for NaN
+        "it cannot be loaded in another process"
+        if math.isinf(reload_gap)
+        else f"in another process its probabilities differ by {reload_gap:.1e}, {RELOAD_TOLERANCE:.0e} is allowed",
+    )
+    numbers = {"accuracy": accuracy, "reload_gap": reload_gap}
+    if champion is None:
+        return Decision((floor, reload), numbers)
+
+    wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
+    p_value = mcnemar(wins, losses)
+    loss = largest_loss(wins, losses, total=len(labels), significance=gate.significance)
+    falls = champion.recall - challenger.recall
+    worst, classes = int(np.argmax(falls)), challenger.classes
+    fall = max(0.0, float(falls[worst]))
+    new_error, old_error = challenger.calibration_error, champion.calibration_error
+    checks = (
+        floor,
+        Check(
+            "significance",
+            p_value >= gate.significance,
+            f"it wins {wins:,} images and loses {losses:,} (McNemar's p {p_value:.2g}, at least {gate.significance})",
+        ),
+        Check(
+            "margin",
+            loss <= gate.margin,
+            f"its accuracy may be {loss:.2%} lower than the champion's, {gate.margin:.2%} is allowed",
+        ),
+        Check(
+            "recall",
+            fall <= gate.recall_margin,
+            f"recall falls by up to {fall:.2%} (class {classes[worst]}), {gate.recall_margin:.2%} is allowed",
+        ),
+        Check(
+            "calibration",
+            new_error <= old_error + gate.calibration_margin,
+            f"calibration error {new_error:.4f}, {old_error + gate.calibration_margin:.4f} is allowed",
+        ),
+        reload,
+    )
+    against_champion = {
+        "champion_accuracy": champion.accuracy,
+        "wins": wins,
+        "losses": losses,
+        "p_value": p_value,
+        "largest_loss": loss,
+        "recall_fall": fall,
+        "calibration_error": new_error,
+        "champion_calibration_error": old_error,
+    }
+    return Decision(checks, numbers | against_champion)
+
+
+def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor") -> tuple[int, int]:
+    """Count the images that only the challenger gets right, and those that only the champion does.
+
+    The first two are probabilities (N, classes) for the same images.
+    """
+    new, old = (probabilities.argmax(dim=1) == labels for probabilities in (challenger, champion))
+    return int((new & ~old).sum()), int((old & ~new).sum())
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Return the one-sided p-value of McNemar's exact test: as many losses as wins, against more losses."""
+    return float(_binomial_test(losses, wins + losses, "greater").pvalue) if wins + losses else 1.0
+
+
+def largest_loss(wins: int, losses: int, *, total: int, significance: float) -> float:
+    """Return the largest loss of accuracy that the result does not rule out, at a level of `significance`.
+
+    Given the `wins + losses` images of `total` on which the two differ, the number of losses is binomial. The upper end
+    of its exact one-sided interval (Clopper and Pearson, 1934) makes of McNemar's test one of non-inferiority.
+    """
+    differing = wins + losses
+    if not differing:
+        return 0.0
+    share = _binomial_test(losses, differing, "less").proportion_ci(1 - significance, method="exact").high
+    return max(0.0, float((2 * share - 1) * differing / total))
+
+
+def _binomial_test(losses: int, differing: int, alternative: str) -> Any:
+    from scipy.stats import binomtest  # here, as history and rollback do without SciPy
+
+    return binomtest(losses, differing, alternative=alternative)

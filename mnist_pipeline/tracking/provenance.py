@@ -1,0 +1,47 @@
+"""Which code, on which machine, made a run."""
+
+import getpass
+import hashlib
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.data.splits import Splits
+
+
+def provenance() -> dict[str, str]:
+    """Return, as tags of a run, the versions, the user, the git commit and whether the tree was dirty."""
+    versions = {package: version(package) for package in ("torch", "mlflow", "prefect")}
+    return {"python": platform.python_version(), **versions, "mlflow.user": getpass.getuser(), **_git_state()}
+
+
+def fingerprint(config: TrainConfig, splits: Splits) -> str:
+    """Return a hash of all that decides what a training produces: config, data, library and torch's version."""
+    code = hashlib.sha256()
+    library = Path(__file__).parents[1]
+    for file in sorted(library.rglob("*.py")):
+        code.update(file.relative_to(library).as_posix().encode() + b"\0" + file.read_bytes())
+    parts = {
+        "config": asdict(config),
+        "data": splits.sha256,
+        "schema": asdict(splits.schema),
+        "code": code.hexdigest(),
+        "torch": version("torch"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _git_state() -> dict[str, str]:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True, text=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        dirty = str(bool(git("status", "--porcelain"))).lower()
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "none"}  # there is no git, or this is not a checkout
+    return {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}

@@ -1,0 +1,113 @@
+"""The SQLite file that MLflow keeps runs in: created whole, and checked before MLflow opens it."""
+
+import contextlib
+import logging
+import os
+import sqlite3
+from functools import cache
+from pathlib import Path
+
+import mlflow
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+MIGRATIONS = Path(mlflow.__file__).parent / "store/db_migrations"
+BUSY_TIMEOUT = 20  # seconds that another process may keep the database locked, as in MLflow
+ARTIFACT_COLUMNS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+READ_ONLY_REMEDY = "make the file and its folder writable, or name another database in MLFLOW_TRACKING_URI"
+
+
+class StoreError(OSError):
+    """The store cannot be used: which one, why, and what to do."""
+
+
+def uri_of(database: Path) -> str:
+    """Return MLflow's URI of a database. Raises `StoreError` if its path has characters that MLflow misreads."""
+    if odd := set("%?'") & set(str(database)):
+        raise StoreError(
+            f"MLflow cannot use a path with {' or '.join(odd)} in it, such as {database}: rename the folder"
+        )
+    return f"sqlite:///{database}"
+
+
+def create(database: Path) -> None:
+    """Create `database`, whole or not at all: MLflow alone would leave half a schema behind if it is killed."""
+    partial = database.with_name(f".{database.name}.partial")
+    partial.unlink(missing_ok=True)
+    with contextlib.chdir(database.parent):  # where MLflow's default experiment puts its artifacts
+        MlflowClient(uri_of(partial)).get_experiment("0")
+    partial.replace(database)
+
+
+def refuse_read_only(database: Path) -> None:
+    """Raise `StoreError` if `database` exists and cannot be written."""
+    if database.exists() and not all(os.access(path, os.W_OK) for path in (database, database.parent)):
+        raise StoreError(f"the database {database} is read-only: {READ_ONLY_REMEDY}")
+
+
+@cache
+def check_database(database: Path) -> None:
+    """Before MLflow opens `database`, refuse one that it cannot use, and back up one that it would upgrade.
+
+    Raises `StoreError`, with the database unchanged.
+    """
+    try:
+        with _connect(f"{database.as_uri()}?mode=rw") as connection:
+            (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if finding != "ok":
+                raise sqlite3.DatabaseError(finding)
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            _check_revision(database, connection, revision)
+    except (sqlite3.DatabaseError, TypeError) as error:
+        raise StoreError(
+            f"the database {database} is damaged, or not MLflow's ({error}): restore a copy of it, or move it away to "
+            "start with an empty one; nothing was written to it"
+        ) from None
+
+
+def relocate(database: Path, before: str, now: str) -> None:
+    """Update the artifact paths in `database` if the folder of artifacts was moved from `before` to `now`.
+
+    If it was copied, they are left alone as long as the artifacts are still where they were.
+    """
+    if Path(before).exists() or not Path(now).exists():
+        return
+    with _connect(database) as connection, connection:
+        for table, column in ARTIFACT_COLUMNS.items():
+            connection.execute(
+                f"UPDATE {table} SET {column} = ?1 || substr({column}, ?2 + 1) "
+                f"WHERE {column} = ?3 OR substr({column}, 1, ?2 + 1) = ?3 || '/'",
+                (now, len(before), before),
+            )
+    logger.warning(f"The project was moved: the artifacts that were in {before} are now expected in {now}")
+
+
+def _connect(database: str | Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(database, uri=isinstance(database, str), timeout=BUSY_TIMEOUT))
+
+
+def _check_revision(database: Path, connection: sqlite3.Connection, revision: str) -> None:
+    migrations = ScriptDirectory(str(MIGRATIONS))
+    if revision == migrations.get_current_head():
+        return
+    try:
+        migrations.get_revision(revision)
+    except CommandError:
+        raise StoreError(
+            f"the database {database} is of a newer MLflow than {mlflow.__version__} (version {revision}): install "
+            "that, or name another database in MLFLOW_TRACKING_URI; nothing was written to it"
+        ) from None
+    backup = database.with_name(f"{database.name}.{revision}.backup")
+    partial = backup.with_suffix(".partial")
+    with _connect(partial) as copy:
+        connection.backup(copy)
+    partial.replace(backup)
+    logger.warning(f"{database} is of an older MLflow and is upgraded; a copy of it as it was is in {backup}")

@@ -1,0 +1,151 @@
+"""The search for a better config, by Optuna."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_pipeline.config import FieldError, Pruner, Search, Space, TrainConfig
+
+PRUNERS: dict[Pruner, optuna.pruners.BasePruner] = {
+    "median": optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "halving": optuna.pruners.SuccessiveHalvingPruner(),
+    "none": optuna.pruners.NopPruner(),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial returns."""
+
+    accuracy: float  # on the validation part, after the trial's last epoch
+    pruned: bool = False
+
+
+def study_to_open(name: str | None, storage: str, *, resume: bool) -> str:
+    """Return the name of the study to open: `name`, else the latest one to `resume`, else a new name with the time.
+
+    Raises `FieldError` if the study to resume does not exist, or if a study that is not to be resumed does.
+    """
+    known = optuna.get_all_study_names(storage)  # the oldest first
+    if not resume:
+        if name in known:
+            raise FieldError("study", f"{name} already exists: resume it, or choose another name")
+        return name or datetime.now().strftime("sweep-%Y-%m-%d-%H%M%S")
+    if not known:
+        raise FieldError("resume", "needs a study, and there is none yet")
+    if name and name not in known:
+        raise FieldError("study", f"{name} does not exist, so it cannot be resumed; known: {', '.join(known)}")
+    return name or known[-1]
+
+
+def open_study(name: str, storage: str, search: Search, *, workers: int) -> optuna.Study:
+    """Create the study, or load it and queue the trials that were interrupted.
+
+    With one worker, the same seed makes the same trials if the study is not interrupted.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction="maximize",
+        pruner=PRUNERS[search.pruner],
+        load_if_exists=True,
+    )
+    trials = study.get_trials(deepcopy=False)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=search.seed + len(trials),  # with the same seed, a resumed study would repeat its first trials
+        constant_liar=workers > 1,  # take running trials for bad ones, so that workers do not all look in one place
+    )
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+    return study
+
+
+def suggest(trial: optuna.Trial, space: Space, search: Search) -> TrainConfig:
+    """Return a config sampled from `space`."""
+    layers = trial.suggest_categorical("layers", space.layers)
+    for layer in range(1, layers + 1):
+        trial.suggest_categorical(f"units_{layer}", space.units)
+    trial.suggest_float("lr", *space.lr, log=True)
+    trial.suggest_categorical("schedule", space.schedule)
+    trial.suggest_categorical("batch_size", space.batch_size)
+    trial.suggest_float("dropout", *space.dropout)
+    trial.suggest_categorical("batch_norm", space.batch_norm)
+    trial.suggest_categorical("optimizer", space.optimizer)
+    trial.suggest_float("augmentation", *space.augmentation)
+    return config_of(trial.params, search)
+
+
+def config_of(params: Mapping[str, Any], search: Search) -> TrainConfig:
+    """Return the config of a trial with these parameters; one thread, as every core has its own worker."""
+    renamed = {"distortion": "augmentation"}  # since version 0.1
+    fields = {renamed.get(name, name): value for name, value in params.items()}
+    hidden = tuple(fields.pop(f"units_{layer}") for layer in range(1, fields.pop("layers") + 1))
+    batch_norm = fields.pop("batch_norm") == "on"
+    return TrainConfig(
+        hidden=hidden, batch_norm=batch_norm, epochs=search.epochs, seed=search.seed, threads=1, **fields
+    )
+
+
+def tell(study: optuna.Study, number: int, outcome: object) -> None:
+    """Record in the study how a trial ended; anything but an `Outcome` means that it failed."""
+    if not isinstance(outcome, Outcome):
+        study.tell(number, state=TrialState.FAIL)
+    elif outcome.pruned:
+        study.tell(number, state=TrialState.PRUNED)  # its value is the last accuracy that was reported
+    else:
+        study.tell(number, outcome.accuracy)
+
+
+def count_done(study: optuna.Study) -> int:
+    """Return the number of trials that are finished or pruned, and need not be run again."""
+    return len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+
+
+def best_config(study: optuna.Study, search: Search) -> TrainConfig:
+    """Return the config of the best finished trial, to be trained alone. Raises `ValueError` if none has finished."""
+    if not _finished(study):
+        raise ValueError(f"no trial of the study {study.study_name} has finished: their runs in MLflow show why")
+    return replace(config_of(study.best_params, search), threads=0)
+
+
+def table(study: optuna.Study) -> list[dict[str, Any]]:
+    """Return a row for each trial, the best first."""
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "val_accuracy": trial.value,  # none if it failed
+            "epochs": len(trial.intermediate_values) + (trial.state == TrialState.COMPLETE),  # its last is not reported
+            **trial.params,
+        }
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    return sorted(rows, key=lambda row: row["val_accuracy"] or 0.0, reverse=True)
+
+
+def varying_parameters(study: optuna.Study) -> list[str]:
+    """Return the parameters that the finished trials do not all have the same value of."""
+    params = [trial.params for trial in _finished(study)]
+    names = sorted({name for each in params for name in each})
+    return [name for name in names if len({each.get(name) for each in params}) > 1]
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Return the importance of each parameter for being among the best tenth of the trials, the largest first.
+
+    They sum to 1. Empty if the finished trials are too few, or all equally good.
+    """
+    if len({trial.value for trial in _finished(study)}) < 2:
+        return {}
+    return optuna.importance.get_param_importances(study)
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])

@@ -1,0 +1,1 @@
+"""The tests: one file a room, under the wings of what they test."""

@@ -1,0 +1,1 @@
+"""The data: files, readers, splits and their checks."""

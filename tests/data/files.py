@@ -1,0 +1,32 @@
+"""Datasets on disk, as small as the tests need them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mnist_pipeline.data.folders import IDX_FILES
+
+
+def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def write_pictures(folder: Path, images: np.ndarray, *, suffix: str = ".png") -> None:
+    """Add `images` to a class folder, under numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        Image.fromarray(image).save(folder / f"{len(list(folder.iterdir())):03}{suffix}")
+
+
+def idx(array: np.ndarray, *, count: int | None = None) -> bytes:
+    """Return a uint8 `array` as the content of an IDX file, whose header promises `count` items."""
+    shape = (count or len(array), *array.shape[1:])
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(shape, ">u4").tobytes() + array.tobytes()
+
+
+def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write a `part` (train or test) of a dataset as IDX files."""
+    folder.mkdir(exist_ok=True)
+    for name, array in zip(IDX_FILES[part], (images, labels), strict=True):
+        (folder / name).write_bytes(idx(array))

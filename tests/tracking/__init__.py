@@ -1,0 +1,1 @@
+"""The tests of mnist_pipeline/tracking."""

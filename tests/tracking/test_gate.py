@@ -1,0 +1,158 @@
+"""What the gate lets through, on made-up predictions, and why it keeps the rest."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_pipeline.config import Gate
+from mnist_pipeline.tracking.gate import RELOAD_TOLERANCE, Decision, decide, largest_loss, mcnemar
+from mnist_pipeline.training.evaluation import Evaluation, evaluate
+
+LABELS = torch.arange(10_000) % 10
+GATE = Gate()
+
+
+def predictions(*, wrong: range, confidence: float = 0.99) -> Evaluation:
+    """What a model is scored at that gets the images `wrong` for the next class, and all others right."""
+    predicted = LABELS.clone()
+    rows = list(wrong)
+    predicted[rows] = (LABELS[rows] + 1) % 10
+    probabilities = torch.full((len(LABELS), 10), (1 - confidence) / 9)
+    probabilities[torch.arange(len(LABELS)), predicted] = confidence
+    return evaluate(probabilities, LABELS)
+
+
+CHAMPION = predictions(wrong=range(200))  # 98 %
+
+
+def compare(challenger: Evaluation, champion: Evaluation | None = CHAMPION, *, reload_gap: float = 0.0) -> Decision:
+    return decide(challenger, champion, LABELS, GATE, reload_gap=reload_gap)
+
+
+def failed(decision: Decision) -> list[str]:
+    return [check.name for check in decision.checks if not check.passed]
+
+
+def test_a_better_challenger_is_promoted_and_so_is_an_identical_one() -> None:
+    assert compare(predictions(wrong=range(150))).promoted
+    assert compare(CHAMPION).promoted
+
+
+def test_a_challenger_with_as_many_but_other_mistakes_is_promoted() -> None:
+    decision = compare(predictions(wrong=range(50, 250)))
+    assert decision.promoted
+    assert (decision.numbers["wins"], decision.numbers["losses"]) == (50, 50)
+
+
+def test_the_floor_holds_whatever_the_champions_accuracy() -> None:
+    decision = compare(predictions(wrong=range(301)), predictions(wrong=range(400)))
+    assert failed(decision) == ["floor"]
+    assert decision.reasons == ("accuracy 96.99%, at least 97.00% is required",)
+    assert compare(predictions(wrong=range(300)), predictions(wrong=range(400))).promoted
+
+
+def test_a_significantly_worse_challenger_is_rejected() -> None:
+    decision = compare(predictions(wrong=range(230)))  # 30 losses, no wins
+    assert failed(decision) == ["significance"]
+    assert decision.reasons == ("it wins 0 images and loses 30 (McNemar's p 9.3e-10, at least 0.05)",)
+
+
+def test_a_challenger_whose_loss_may_be_too_large_is_rejected_though_not_significantly_worse() -> None:
+    decision = compare(predictions(wrong=range(180, 400)))  # 180 wins, 200 losses
+    assert failed(decision) == ["margin"]
+    assert decision.reasons == ("its accuracy may be 0.53% lower than the champion's, 0.50% is allowed",)
+
+
+def test_a_challenger_is_rejected_if_the_recall_of_one_class_falls_too_far() -> None:
+    wrong = predictions(wrong=range(0))
+    probabilities = wrong.probabilities.clone()
+    sevens = torch.where(LABELS == 7)[0][:41]  # where the champion is wrong in 20 of them
+    probabilities[sevens] = probabilities[sevens].roll(1, dims=1)
+    decision = compare(evaluate(probabilities, LABELS))
+    assert failed(decision) == ["recall"]
+    assert "(class 7)" in decision.reasons[0]
+
+
+def test_a_challenger_with_a_much_worse_calibration_is_rejected() -> None:
+    decision = compare(predictions(wrong=range(190), confidence=0.9))
+    assert failed(decision) == ["calibration"]
+    assert decision.reasons == ("calibration error 0.0810, 0.0300 is allowed",)
+
+
+@pytest.mark.parametrize("gap", [1e-3, math.inf, math.nan])
+def test_a_model_that_does_not_reload_is_rejected(gap: float) -> None:
+    assert failed(compare(predictions(wrong=range(100)), reload_gap=gap)) == ["reload"]
+    assert failed(compare(predictions(wrong=range(100)), None, reload_gap=gap)) == ["reload"]
+
+
+@pytest.mark.parametrize(
+    ("gap", "reason"),
+    [
+        (math.inf, "it cannot be loaded in another process"),
+        (1e-3, "in another process its probabilities differ by 1.0e-03, 1e-05 is allowed"),
+    ],
+)
+def test_the_reload_check_says_why_it_failed(gap: float, reason: str) -> None:
+    assert compare(CHAMPION, reload_gap=gap).reasons == (reason,)
+
+
+def test_the_first_version_needs_only_the_floor_and_the_reload() -> None:
+    decision = compare(predictions(wrong=range(300), confidence=0.6), None)
+    assert decision.promoted
+    assert [check.name for check in decision.checks] == ["floor", "reload"]
+    assert failed(compare(predictions(wrong=range(301)), None)) == ["floor"]
+    assert decision.numbers == {"accuracy": 0.97, "reload_gap": 0.0}
+
+
+def test_every_number_of_the_comparison_is_returned_by_name() -> None:
+    numbers = compare(predictions(wrong=range(10, 205))).numbers
+    names = ["accuracy", "reload_gap", "champion_accuracy", "wins", "losses", "p_value", "largest_loss", "recall_fall"]
+    assert [*numbers] == [*names, "calibration_error", "champion_calibration_error"]
+    assert (numbers["accuracy"], numbers["champion_accuracy"], numbers["wins"], numbers["losses"]) == (
+        0.9805,
+        0.98,
+        10,
+        5,
+    )
+
+
+def test_a_value_that_just_meets_its_limit_passes() -> None:
+    none_at_all = Gate(floor=0.98, margin=0, recall_margin=0, calibration_margin=0)
+    assert decide(CHAMPION, CHAMPION, LABELS, none_at_all, reload_gap=RELOAD_TOLERANCE).promoted
+    even_chance = Gate(significance=0.5)
+    assert decide(predictions(wrong=range(201)), CHAMPION, LABELS, even_chance, reload_gap=0).promoted  # p is 0.5
+
+
+def test_every_limit_can_be_set() -> None:
+    strict = Gate(floor=0.99, significance=0.5, margin=0.0, recall_margin=0.0, calibration_margin=0.0)
+    worse = predictions(wrong=range(202), confidence=0.9)
+    decision = decide(worse, CHAMPION, LABELS, strict, reload_gap=0)
+    assert failed(decision) == ["floor", "significance", "margin", "recall", "calibration"]
+    lax = Gate(floor=0, significance=1e-12, margin=1, recall_margin=1, calibration_margin=1)
+    assert decide(predictions(wrong=range(230)), CHAMPION, LABELS, lax, reload_gap=0).promoted
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p_value"), [(0, 0, 1.0), (0, 1, 0.5), (0, 5, 1 / 32), (5, 0, 1.0), (1, 1, 0.75)]
+)
+def test_mcnemars_test_is_exact_and_one_sided(wins: int, losses: int, p_value: float) -> None:
+    assert mcnemar(wins, losses) == pytest.approx(p_value)
+
+
+def test_the_largest_loss_covers_the_true_loss_at_its_level() -> None:
+    random = np.random.default_rng(0)
+    true_loss = (0.6 - 0.4) * 100 / 10_000
+    losses = random.binomial(100, 0.6, size=1000)
+    covered = [largest_loss(100 - lost, lost, total=10_000, significance=0.05) >= true_loss for lost in losses]
+    assert 0.95 <= np.mean(covered) <= 0.98
+
+
+def test_the_largest_loss_is_the_exact_bound() -> None:
+    # Of one image on which they differ, won: a loss has a share of at most 1 - significance
+    assert largest_loss(1, 0, total=100, significance=0.2) == pytest.approx((2 * 0.8 - 1) / 100)
+
+
+def test_without_a_difference_every_loss_is_ruled_out() -> None:
+    assert largest_loss(0, 0, total=10_000, significance=0.05) == 0

@@ -1,0 +1,75 @@
+"""A registered model works in a process that knows nothing of this project."""
+
+import subprocess
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import importlib_metadata
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from flows.train_flow import Trained
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.tracking.models import log_model
+from mnist_pipeline.tracking.runs import start_run
+from mnist_pipeline.training.evaluation import predict
+from mnist_pipeline.training.model import MLP
+
+ELSEWHERE = """
+import sys
+sys.modules |= dict.fromkeys(["mnist_pipeline", "tasks", "flows", "prefect", "torchvision", "sklearn"])  # none of ours
+import mlflow, numpy
+model = mlflow.pyfunc.load_model(sys.argv[1])
+numpy.save("probabilities.npy", model.predict(numpy.load("pixels.npy")))
+"""
+
+
+def test_a_registered_model_gives_the_same_probabilities_in_a_clean_process(
+    trained: Trained, splits: Splits, home: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "pixels.npy", splits.test.pixels[:100].numpy())
+    subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, trained.model.uri],
+        cwd=tmp_path,
+        env={
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        },
+        check=True,
+    )
+    probabilities = np.load(tmp_path / "probabilities.npy")
+    assert (probabilities.shape, probabilities.dtype) == ((100, 10), np.float32)
+    assert np.allclose(probabilities, trained.test.probabilities[:100], atol=1e-6)
+
+
+def test_a_model_refuses_what_is_not_a_raw_image(trained: Trained) -> None:
+    model = mlflow.pyfunc.load_model(trained.model.uri)
+    assert model.predict(np.zeros((1, 28, 28), np.uint8)).shape == (1, 10)
+    for wrong in (np.zeros((1, 28, 28), np.float32), np.zeros((1, 784), np.uint8)):
+        with pytest.raises(Exception, match="schema"):
+            model.predict(wrong)
+
+
+def test_the_plain_weights_are_beside_the_model(trained: Trained, splits: Splits) -> None:
+    state_dict = download_artifacts(f"{trained.model.uri}/extra_files/state_dict.pt")
+    mlp = MLP(784, [100, 100], 10)
+    mlp.load_state_dict(torch.load(state_dict, weights_only=True))
+    assert torch.equal(predict(mlp, splits.test.images), trained.test.probabilities)
+
+
+def test_a_model_names_its_requirements_and_installed_packages_are_not_searched(
+    empty_store: MlflowClient, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[str] = []
+    monkeypatch.setattr(importlib_metadata, "packages_distributions", lambda: searches.append("all"))
+    with start_run(params={}, tags={}) as run:
+        uri = log_model(run, MLP(784, [], 10), splits.test.pixels[:2], step=1)
+    assert not searches  # a second of each training: it fails if MLflow stores its map elsewhere
+    folder = Path(empty_store.get_logged_model(uri.removeprefix("models:/")).artifact_location)
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert requirements == [f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")]

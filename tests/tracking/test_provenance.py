@@ -1,0 +1,55 @@
+"""The fingerprint covers all that decides what a training produces."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.tracking.provenance import fingerprint, provenance
+
+PRINT_FINGERPRINT = """
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data.readers import LabelledImages
+from mnist_pipeline.data.splits import Splits, make_examples
+from mnist_pipeline.tracking.provenance import fingerprint
+import numpy as np
+
+part = make_examples(LabelledImages(np.zeros((2, 28, 28), np.uint8), np.array([0, 1])))
+print(fingerprint(TrainConfig(), Splits(part, part, part)))
+"""
+
+
+@pytest.mark.slow
+def test_a_changed_source_file_in_any_wing_changes_the_fingerprint(tmp_path: Path) -> None:
+    bundled = shutil.ignore_patterns("bundled")
+    copy = shutil.copytree(ROOT / "mnist_pipeline", tmp_path / "mnist_pipeline", ignore=bundled)
+
+    def compute() -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", PRINT_FINGERPRINT]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    seen = {compute()}
+    for file in ("config.py", "data/splits.py", "training/optimizers.py", "tracking/models.py"):
+        with (copy / file).open("a") as source:
+            source.write("\n# changed\n")
+        seen.add(compute())
+    assert len(seen) == 5
+
+
+def test_config_and_data_change_the_fingerprint(splits: Splits) -> None:
+    config = TrainConfig()
+    first = fingerprint(config, splits)
+    assert fingerprint(config, splits) == first
+    assert fingerprint(replace(config, seed=1), splits) != first
+    assert fingerprint(config, replace(splits, train=splits.test)) != first
+
+
+def test_provenance_names_versions_and_the_git_commit() -> None:
+    assert {"python", "torch", "mlflow", "prefect", "mlflow.user", "git_commit"} <= provenance().keys()

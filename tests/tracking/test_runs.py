@@ -1,0 +1,148 @@
+"""How runs end, are resumed, and what they log."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.tracking import models, processes, runs
+from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.store import in_progress_folder
+from mnist_pipeline.training.loop import fit
+from mnist_pipeline.training.model import MLP
+
+CONFIG = TrainConfig(epochs=4, hidden=(16,), batch_size=512, dropout=0.1)
+FINGERPRINT = "a" * 64
+
+
+def test_the_first_version_is_the_champion_and_every_later_one_the_challenger(
+    empty_store: MlflowClient, splits: Splits
+) -> None:
+    for number in (1, 2, 3):
+        with runs.start_run(params={}, tags={}) as run:
+            uri = models.log_model(run, MLP(784, [], 10), splits.test.pixels[:2], step=1)
+            model = Registry().promote_first(Registry().register(run, uri, description="", tags={}))
+        assert (model.number, model.alias) == (number, "champion" if number == 1 else "challenger")
+    assert empty_store.get_registered_model("mnist-mlp").aliases == {"champion": 1, "challenger": 3}
+
+
+def test_all_that_a_run_writes_is_beside_the_database(
+    empty_store: MlflowClient, splits: Splits, tmp_path: Path
+) -> None:
+    with runs.start_run(params={}, tags={}) as run:
+        uri = models.log_model(run, MLP(784, [], 10), splits.test.pixels[:2], step=1)
+    assert run.artifacts == str(tmp_path / "mlartifacts" / run.id / "artifacts")
+    model = empty_store.get_logged_model(uri.removeprefix("models:/"))
+    assert model.artifact_location.startswith(str(tmp_path / "mlartifacts"))
+    assert (Path(model.artifact_location) / "MLmodel").is_file()
+
+
+def test_a_table_that_is_logged_again_replaces_the_first(empty_store: MlflowClient) -> None:
+    with runs.start_run(params={}, tags={}) as run:
+        run.log_table([{"trial": 0, "lr": 0.1}], "trials")
+        run.log_table([{"trial": 0, "lr": 0.1}, {"trial": 1, "layers": 2}], "trials")
+    table = empty_store.load_table(run.experiment_id, "trials.json")
+    assert table["trial"].tolist() == [0, 1]
+    assert table["layers"].tolist()[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_a_run_ends_failed_after_an_error_and_killed_after_a_signal(
+    empty_store: MlflowClient, error: type[BaseException], status: str
+) -> None:
+    with pytest.raises(error), runs.start_run(params={}, tags={}) as run:
+        raise error
+    assert empty_store.get_run(run.id).info.status == status
+    folder = in_progress_folder()
+    assert processes.is_alive(folder, processes.process_id(folder))  # it may have other runs
+
+
+def test_after_a_signal_in_the_middle_of_a_write_the_database_is_not_locked(
+    empty_store: MlflowClient, tmp_path: Path
+) -> None:
+    def interrupted() -> None:
+        connection = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), runs.start_run(params={}, tags={}) as run:
+        interrupted()
+    assert empty_store.get_run(run.id).info.status == "KILLED"
+
+
+def test_a_run_id_of_another_store_opens_a_new_run(empty_store: MlflowClient) -> None:
+    with runs.start_run(params={}, tags={}, run_id="0" * 32) as run:
+        assert run.id != "0" * 32
+    assert empty_store.get_run(run.id).info.status == "FINISHED"
+
+
+def train(splits: Splits, *, until: int = CONFIG.epochs, fresh: bool = False) -> tuple[runs.Run, MLP]:
+    """Train as the flow does, and raise after the epoch `until` unless it is the last."""
+    mlp = MLP.from_config(CONFIG, inputs=784, outputs=10)
+    with runs.start_run(params={}, tags={}, fingerprint=FINGERPRINT, fresh=fresh) as run:
+        for epoch in fit(mlp, splits.test.images, splits.test.labels, CONFIG, checkpoint=run.checkpoint):
+            run.log_epoch(epoch)
+            if epoch.number == until < CONFIG.epochs:
+                raise KeyboardInterrupt
+    return run, mlp
+
+
+def test_an_interrupted_run_is_resumed_as_if_it_had_never_stopped(empty_store: MlflowClient, splits: Splits) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(splits, until=2)
+    (interrupted,) = empty_store.search_runs(["1"])
+    assert interrupted.info.status == "KILLED"
+    run, mlp = train(splits)
+    assert run.id == interrupted.info.run_id
+    assert empty_store.get_run(run.id).info.status == "FINISHED"
+    for metric in ("train_loss", "last_batch_loss"):
+        assert [value.step for value in empty_store.get_metric_history(run.id, metric)] == [1, 2, 3, 4]
+    whole = MLP.from_config(CONFIG, inputs=784, outputs=10)
+    list(fit(whole, splits.test.images, splits.test.labels, CONFIG))
+    assert all(map(torch.equal, mlp.state_dict().values(), whole.state_dict().values()))
+    assert not list(in_progress_folder().glob("*.checkpoint"))
+
+
+def test_a_fresh_start_leaves_the_interrupted_run_and_deletes_its_checkpoint(
+    empty_store: MlflowClient, splits: Splits
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(splits, until=1)
+    run, _ = train(splits, fresh=True)
+    statuses = {each.info.run_id: each.info.status for each in empty_store.search_runs(["1"])}
+    assert statuses.pop(run.id) == "FINISHED"
+    assert [*statuses.values()] == ["KILLED"]
+    assert not list(in_progress_folder().glob("*.checkpoint"))
+
+
+def test_a_run_of_another_config_leaves_an_interrupted_one_for_later(empty_store: MlflowClient, splits: Splits) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(splits, until=1)
+    with runs.start_run(params={}, tags={}, fingerprint="b" * 64) as other:
+        pass
+    run, _ = train(splits)
+    assert run.id != other.id
+    assert len(empty_store.search_runs(["1"])) == 2
+
+
+def test_a_run_whose_process_is_alive_is_not_taken_over(empty_store: MlflowClient) -> None:
+    with runs.start_run(params={}, tags={}, fingerprint=FINGERPRINT) as run:
+        assert run.checkpoint
+        run.checkpoint.write_bytes(b"")
+        with runs.start_run(params={}, tags={}, fingerprint=FINGERPRINT) as other:
+            assert other.id != run.id
+    assert {each.info.status for each in empty_store.search_runs(["1"])} == {"FINISHED"}
+
+
+def test_the_runs_of_a_dead_process_are_closed(empty_store: MlflowClient) -> None:
+    tags = {"process": "process-1-dead", "prefect.flow_run_id": "x"}
+    run = empty_store.create_run("1", tags=tags)
+    assert runs.running_processes() == {"x": "process-1-dead"}
+    assert runs.close_runs("process-1-dead") == {"x": "KILLED"}
+    assert empty_store.get_run(run.info.run_id).info.status == "KILLED"

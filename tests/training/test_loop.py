@@ -1,0 +1,125 @@
+"""What `fit` learns, repeats and refuses."""
+
+import math
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from mnist_pipeline.config import FAST, FieldError, Optimizer, TrainConfig
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.training.evaluation import evaluate, predict
+from mnist_pipeline.training.loop import Epoch, choose_device, choose_threads, fit, learning_rates, threads
+from mnist_pipeline.training.model import MLP
+
+XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0])
+
+
+def train_on_xor(**fields: Any) -> tuple[MLP, list[Epoch]]:
+    defaults: dict[str, Any] = {"hidden": (8,), "lr": 0.05, "batch_size": 4, "epochs": 300}
+    config = TrainConfig(**defaults | fields)
+    mlp = MLP.from_config(config, inputs=2, outputs=2)
+    return mlp, list(fit(mlp, *XOR, config))
+
+
+def test_an_mlp_learns_xor() -> None:
+    mlp, epochs = train_on_xor()
+    assert mlp(XOR[0]).argmax(dim=1).tolist() == [0, 1, 1, 0]
+    assert epochs[-1].train_loss < 0.05
+
+
+def test_a_single_layer_perceptron_cannot_learn_xor() -> None:
+    mlp, epochs = train_on_xor(hidden=())
+    assert mlp(XOR[0]).argmax(dim=1).tolist() != [0, 1, 1, 0]
+    assert epochs[-1].train_loss == pytest.approx(math.log(2), abs=0.01)  # no better than guessing
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_every_optimizer_lowers_the_loss(optimizer: Optimizer) -> None:
+    _, epochs = train_on_xor(optimizer=optimizer, epochs=30)
+    assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(splits: Splits) -> None:
+    def weights(seed: int) -> list[torch.Tensor]:
+        config = TrainConfig(epochs=1, seed=seed, dropout=0.2, batch_norm=True, augmentation=0.5)
+        mlp = MLP.from_config(config, inputs=784, outputs=10)
+        list(fit(mlp, splits.test.images[:1000], splits.test.labels[:1000], config))
+        return list(mlp.state_dict().values())
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_epochs_are_numbered_from_1_and_report_their_mean_and_their_last_loss() -> None:
+    _, epochs = train_on_xor(epochs=2, batch_size=1, lr=1e-9, hidden=())
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert epochs[0].train_loss == pytest.approx(epochs[1].train_loss)  # of the same four images
+    assert {epoch.last_batch_loss for epoch in epochs}.isdisjoint({epoch.train_loss for epoch in epochs})
+
+
+def test_the_last_short_batch_is_dropped() -> None:
+    _, epochs = train_on_xor(epochs=2, batch_size=3)
+    assert all(epoch.train_loss == epoch.last_batch_loss for epoch in epochs)  # of one batch each
+
+
+def test_the_fast_recipe_beats_the_tutorial(splits: Splits) -> None:
+    mlp = MLP.from_config(FAST, inputs=784, outputs=10)
+    list(fit(mlp, splits.train.images, splits.train.labels, FAST))
+    assert evaluate(predict(mlp, splits.test.images), splits.test.labels).accuracy > 0.9744
+
+
+def test_a_constant_learning_rate_stays_the_same() -> None:
+    assert learning_rates(TrainConfig(lr=0.002), 6) == [0.002] * 6
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 561])
+def test_one_cycle_has_the_learning_rates_of_torchs_scheduler(steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=steps)
+    expected = []
+    for step in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+    rates = learning_rates(TrainConfig(lr=0.01, schedule="one-cycle"), steps)
+    assert rates == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_small_step_uses_one_thread_and_a_large_one_uses_all() -> None:
+    with threads(8):
+        assert choose_threads(MLP(784, [100, 100], 10), TrainConfig(batch_size=64)) == 1
+        assert choose_threads(MLP(784, [512, 512], 10), TrainConfig(batch_size=256)) == 8
+
+
+def test_threads_and_denormals_are_set_within_an_epoch_and_restored_after_it() -> None:
+    def settings() -> tuple[int, bool]:
+        return torch.get_num_threads(), bool(torch.tensor(1e-38) / 10 == 0)
+
+    before, within = settings(), []
+    config = TrainConfig(epochs=1, batch_size=4, threads=3)
+    mlp = MLP.from_config(config, inputs=2, outputs=2)
+    mlp.register_forward_hook(lambda *_: within.append(settings()))
+    can_flush = torch.set_flush_denormal(False)
+    list(fit(mlp, *XOR, config))
+    assert within == [(3, can_flush)]
+    assert settings() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
+def test_a_missing_cuda_card_is_reported_with_the_remedy() -> None:
+    assert choose_device(TrainConfig()).type == "cpu"
+    with pytest.raises(FieldError, match="device cuda needs a CUDA card, and torch sees none: use cpu"):
+        choose_device(TrainConfig(device="cuda"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) in epoch \d+: lower .* which is 1e\+30"):
+        train_on_xor(lr=1e30, optimizer="sgd")
+
+
+def test_a_batch_larger_than_the_training_set_is_refused() -> None:
+    with pytest.raises(FieldError, match="batch_size must be at most the 4 training images, not 5"):
+        train_on_xor(batch_size=5)

@@ -1,0 +1,149 @@
+"""Where a search looks, and how it is interrupted and resumed."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline.config import FieldError, Search, Space, TrainConfig, space_from
+from mnist_pipeline.training.search import (
+    Outcome,
+    best_config,
+    count_done,
+    importance,
+    open_study,
+    study_to_open,
+    suggest,
+    table,
+    tell,
+    varying_parameters,
+)
+
+NARROW = Space(layers=(1,), units=(8, 16), batch_size=(512,))
+SEARCH = Search(trials=12, epochs=2, pruner="none")  # the first ten are random
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+def run(storage: str, search: Search = SEARCH, name: str = "digits") -> list[TrainConfig]:
+    """Search among configs whose accuracy is their dropout; return those that were tried."""
+    study = open_study(name, storage, search, workers=1)
+    configs = []
+    while count_done(study) < search.trials:
+        trial = study.ask()
+        configs.append(suggest(trial, NARROW, search))
+        tell(study, trial.number, Outcome(configs[-1].dropout))
+    return configs
+
+
+def test_every_config_lies_in_the_space(storage: str) -> None:
+    for config in run(storage):
+        assert len(config.hidden) == 1
+        assert config.hidden[0] in NARROW.units
+        assert config.batch_size == 512
+        assert NARROW.lr[0] <= config.lr <= NARROW.lr[1]
+        assert NARROW.dropout[0] <= config.dropout <= NARROW.dropout[1]
+        assert (config.epochs, config.threads) == (2, 1)
+
+
+def test_the_same_seed_makes_the_same_trials(storage: str) -> None:
+    first = run(storage)
+    assert first == run(storage, name="again")
+    assert first != run(storage, Search(trials=12, epochs=2, pruner="none", seed=1), name="other")
+
+
+def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:
+    configs = run(storage)
+    study = open_study("digits", storage, SEARCH, workers=1)
+    best = best_config(study, SEARCH)
+    assert best.dropout == max(config.dropout for config in configs)
+    assert best.threads == 0
+    assert table(study)[0]["val_accuracy"] == best.dropout
+
+
+def test_parameters_that_vary_are_listed_and_have_an_importance(storage: str) -> None:
+    run(storage)
+    study = open_study("digits", storage, SEARCH, workers=1)
+    assert {"dropout", "lr", "units_1"} <= set(varying_parameters(study)) <= set(importance(study))
+    assert not {"layers", "batch_size"} & set(varying_parameters(study))
+    assert sum(importance(study).values()) == pytest.approx(1)
+
+
+def test_no_parameter_of_a_single_trial_varies_or_has_an_importance(storage: str) -> None:
+    run(storage, Search(trials=1))
+    study = open_study("digits", storage, SEARCH, workers=1)
+    assert importance(study) == {}
+    assert varying_parameters(study) == []
+
+
+def test_the_table_shows_finished_pruned_and_failed_trials_the_best_first(storage: str) -> None:
+    study = open_study("digits", storage, SEARCH, workers=1)
+    for outcome, reported in ((RuntimeError("killed"), 0.5), (Outcome(0.6, pruned=True), 0.6), (Outcome(0.9), 0.8)):
+        trial = study.ask()
+        suggest(trial, NARROW, SEARCH)
+        trial.report(reported, step=1)
+        tell(study, trial.number, outcome)
+    rows = [(row["state"], row["val_accuracy"], row["epochs"]) for row in table(study)]
+    assert rows == [("complete", 0.9, 2), ("pruned", 0.6, 1), ("fail", None, 1)]
+    assert count_done(study) == 2
+
+
+def test_a_resumed_study_first_repeats_the_interrupted_trial_and_no_other(storage: str) -> None:
+    before = run(storage, Search(trials=3))
+    study = open_study("digits", storage, SEARCH, workers=1)
+    interrupted = suggest(study.ask(), NARROW, Search(trials=5))
+    resumed = run(storage, Search(trials=5))
+    assert len(resumed) == 2
+    assert resumed[0] == interrupted
+    assert len({config.lr for config in before + resumed}) == 5
+
+
+def test_a_study_is_resumed_by_its_name_or_as_the_latest(storage: str) -> None:
+    run(storage, Search(trials=1), name="letters")
+    run(storage, Search(trials=1), name="digits")
+    assert study_to_open("letters", storage, resume=True) == "letters"
+    assert study_to_open(None, storage, resume=True) == "digits"
+
+
+def test_a_new_study_may_have_a_name(storage: str) -> None:
+    assert study_to_open("digits", storage, resume=False) == "digits"
+    assert study_to_open(None, storage, resume=False).startswith("sweep-20")
+
+
+def test_a_study_that_does_not_exist_cannot_be_resumed(storage: str) -> None:
+    with pytest.raises(FieldError, match="resume needs a study, and there is none yet"):
+        study_to_open(None, storage, resume=True)
+    run(storage, Search(trials=1))
+    with pytest.raises(FieldError, match="study letters does not exist, so it cannot be resumed; known: digits"):
+        study_to_open("letters", storage, resume=True)
+
+
+def test_an_existing_study_is_not_resumed_by_accident(storage: str) -> None:
+    run(storage, Search(trials=1))
+    with pytest.raises(FieldError, match="study digits already exists: resume it, or choose another name"):
+        study_to_open("digits", storage, resume=False)
+
+
+def test_a_study_without_a_finished_trial_has_no_best_config(storage: str) -> None:
+    study = open_study("digits", storage, SEARCH, workers=1)
+    with pytest.raises(ValueError, match="no trial of the study digits has finished"):
+        best_config(study, SEARCH)
+
+
+def test_a_space_is_read_from_a_toml_file(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text('lr = [0.001, 0.01]\noptimizer = ["adam"]\nlayers = [2]\n')
+    assert space_from(file) == Space(lr=(0.001, 0.01), optimizer=("adam",), layers=(2,))
+    file.write_text("depth = [2]")
+    with pytest.raises(FieldError, match=r"space .*space.toml: .*depth.*; it may name layers, units, lr"):
+        space_from(file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("lr", (0.1, 0.01)), ("units", ()), ("layers", (-1,)), ("dropout", (0, 1))]
+)
+def test_a_space_that_makes_no_sense_is_refused(field: str, value: tuple[float, ...]) -> None:
+    with pytest.raises(FieldError, match=f"{field} must be"):
+        Space(**{field: value})  # type: ignore[arg-type]
