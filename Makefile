@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # a file's tests share what they start
 
 .PHONY: train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean
 
@@ -9,11 +10,11 @@ train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
 
 test: $(VENV)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-# Without those that take several seconds each; -m replaces the one in pyproject.toml
+# The library's tests that need neither a training by the flow nor several seconds
 test-quick: $(VENV)
-	$(BIN)/pytest -m "not slow and not browser and not cluster and not faults" $(ARGS)
+	$(BIN)/pytest -m "not slow" tests/test_config.py tests/test_house.py tests/data tests/training $(ARGS)
 
 # The page and the MLflow UI in a real browser: Debian's Chromium, as playwright would download its own
 test-browser: $(VENV) .venv/browser
@@ -32,7 +33,7 @@ test-cluster: $(VENV) .venv/cluster
 
 # Real faults from outside (docs/reliability.md, whose record is of FAULTS_KILLS=100 FAULTS_REQUESTS=10000)
 test-faults: $(VENV) .venv/faults
-	$(BIN)/pytest -m faults tests/faults $(ARGS)
+	$(BIN)/pytest $(PARALLEL) -m faults tests/faults $(ARGS)
 
 .venv/faults: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[faults]"

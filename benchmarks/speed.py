@@ -107,7 +107,7 @@ def spread(runs: list[Run], key: str) -> str:
 
 
 def ratio(runs: list[Run], base: list[Run], key: str) -> str:
-    """The median of the ratios round by round, and the extremes."""
+    """Return the median of the ratios round by round, and the extremes."""
     values = sorted(run[key] / other[key] for run, other in zip(runs, base, strict=True))
     return f"{statistics.median(values):.2f} ({values[0]:.2f}–{values[-1]:.2f})"
 
@@ -219,7 +219,7 @@ def lasting_server(home: dict[str, str]) -> Iterator[str]:
 
 
 def seeds(rounds: int) -> None:
-    """What the fast recipe reaches, and in which time, over twice as many seeds as rounds."""
+    """Train the fast recipe with twice as many seeds as rounds."""
     runs = [phases(ours(recipe="fast", seed=seed)) for seed in range(2 * rounds)]
     reached = [run["accuracy"] for run in runs]
     print(f"\nfast, {len(runs)} seeds: test accuracy {min(reached):.2%} to {max(reached):.2%}, ", end="")

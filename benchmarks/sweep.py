@@ -23,7 +23,7 @@ PLAIN = ["--augmentation", "0", "0", "--dropout", "0", "0", "--batch-norm", "off
 
 
 def sweep(options: list[str], *, trials: int, workers: int) -> tuple[float, float]:
-    """Run a sweep on databases of its own; return its trials per hour, and the seconds that a worker was idle before each.
+    """Run a sweep on databases of its own; return its trials per hour, and a worker's idle seconds before each.
 
     Each worker's first trial, which holds its imports and the reading of the data, is left out.
     """

@@ -30,7 +30,7 @@ def predict_flow(images: Path, model: str = CHAMPION, out: Path = Path("predicti
 if __name__ == "__main__":
     with startup.command():
         predicted = predict_flow(options["images"].absolute(), options["model"], options["out"].absolute())
-    print(f"\n{predicted.total:,} images → {predicted.out}, with {predicted.model}")
+    print(f"\n{predicted.total:,} images → {options['out']}, with {predicted.model}")
     for name, problem in predicted.unreadable.items():
         print(f"Not read: {name}: {problem}", file=sys.stderr)
     if predicted.unreadable:

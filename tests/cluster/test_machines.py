@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,11 +13,10 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking.registry import Registry
-from tasks.champion_lock import LEASE, champion_lock
+from tasks.champion_lock import LEASE
 from tests.cluster.conftest import PATIENCE, Machine
 from tests.cluster.handbook import block
 from tests.servers import eventually
@@ -83,25 +81,36 @@ def lost(workers: list[Machine], machine: Callable[[str], Machine], store: Mlflo
 
 
 HOLDER = """
-import time
+import sys
 from mnist_pipeline.tracking.registry import Registry
 from tasks.champion_lock import champion_lock
 
-with champion_lock(Registry("held-mlp")):
+with champion_lock(Registry(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(3600)
+    sys.stdin.read()
 """
+
+
+def hold_lock(model: str, addresses: dict[str, str]) -> "subprocess.Popen[str]":
+    """Start a process that holds the lock of a model's champion until its input ends, and wait until it has it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, model],
+        cwd=ROOT,
+        env=os.environ | addresses,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 @pytest.fixture(scope="module")
 def dead_holder(addresses: dict[str, str]) -> float:
     """A process that was killed while it held the lock of a champion; returns when."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER], cwd=ROOT, env=os.environ | addresses, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "held\n"
-    process.send_signal(signal.SIGKILL)
+    process = hold_lock("held-mlp", addresses)
+    process.kill()
     process.wait()
     return time.monotonic()
 
@@ -120,15 +129,16 @@ def two_at_once(
     """Two retrainings that reach the gate at the same time; returns their MLflow runs."""
     before = {run.info.run_id for run in store.search_runs(["1"])}
     champion, decisions = REGISTRY.champion, len(REGISTRY.history())
-    with temporary_settings({PREFECT_API_URL: addresses["PREFECT_API_URL"]}), champion_lock(REGISTRY):
-        for seed in (1, 2):
-            words = command(".venv/bin/prefect", "run")
-            yours.run([*words[:-1], words[-1].replace("}", f', "seed": {seed}}}')])
-        eventually(
-            lambda: sum(worker.said.count("'reload' - Finished") for worker in workers) == 2, within=PATIENCE, every=0.2
-        )
-        time.sleep(3)  # long enough to decide, if nothing kept them from it
-        assert (REGISTRY.champion, len(REGISTRY.history())) == (champion, decisions)
+    holder = hold_lock(REGISTRY.name, addresses)
+    for seed in (1, 2):
+        words = command(".venv/bin/prefect", "run")
+        yours.run([*words[:-1], words[-1].replace("}", f', "seed": {seed}}}')])
+    eventually(
+        lambda: sum(worker.said.count("'reload' - Finished") for worker in workers) == 2, within=PATIENCE, every=0.2
+    )
+    time.sleep(3)  # long enough to decide, if nothing kept them from it
+    assert (REGISTRY.champion, len(REGISTRY.history())) == (champion, decisions)
+    holder.communicate()
     eventually(lambda: len(REGISTRY.history()) == decisions + 2, within=PATIENCE, every=0.2)
     runs = [run.info.run_id for run in store.search_runs(["1"]) if run.info.run_id not in before]
     eventually(lambda: all(store.get_run(run).info.end_time for run in runs), within=PATIENCE, every=0.2)
@@ -217,5 +227,6 @@ def test_nothing_was_kept_where_it_was_made(
 def test_the_lock_of_a_machine_that_died_is_free_after_its_lease(
     dead_holder: float, two_at_once: list[Any], addresses: dict[str, str]
 ) -> None:
-    with temporary_settings({PREFECT_API_URL: addresses["PREFECT_API_URL"]}), champion_lock(Registry("held-mlp")):
-        assert time.monotonic() - dead_holder > LEASE
+    holder = hold_lock("held-mlp", addresses)
+    assert time.monotonic() - dead_holder > LEASE
+    holder.communicate()

@@ -1,10 +1,11 @@
-"""The command as its users type it, each time in a process of its own."""
+"""The command lines: options, one-line errors, exit codes, and a whole command."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from mnist_pipeline.config import ROOT
+from flows import cli
+from mnist_pipeline.config import BEST, FAST, REFERENCE, ROOT
 from mnist_pipeline.data.source import DataSource
 from tests.servers import children
 
@@ -25,42 +27,86 @@ def run(*options: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*COMMAND, *options], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+def complaint(command: Callable[..., None], *options: str) -> tuple[int, str]:
+    """Return the exit code and the message for options that `command` refuses."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever it is, it is explained
+        cli.parse(command, [*options])
+    code, message = cli.explain(caught.value)
+    assert message
+    assert len(message.splitlines()) == 1
+    return code, message
+
+
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("command", "options", "code", "message"),
     [
-        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
-        (["--lr", "-1"], "--lr must be a positive number, not -1.0"),
-        (["--optimizer", "foo"], 'Invalid value "foo" for --optimizer. Choose from: "sgd",'),
-        (["--hidden", "0"], "--hidden must be at least 1 unit a layer, not 0"),
-        (["--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into int.'),
-        (["--frobnicate"], "Unknown option: --frobnicate."),
-        (["--recipe", "foo"], 'Invalid value "foo" for --recipe. Choose from: "reference", "fast",'),
-        (["--mirror", "nowhere"], "--mirror must be a URL"),
+        (cli.train, ["--epochs", "0"], 1, "--epochs must be at least 1, not 0"),
+        (cli.train, ["--lr", "-1"], 1, "--lr must be a positive number, not -1.0"),
+        (cli.train, ["--optimizer", "foo"], 2, 'Invalid value "foo" for --optimizer. Choose from: "sgd",'),
+        (cli.train, ["--hidden", "0"], 1, "--hidden must be at least 1 unit a layer, not 0"),
+        (cli.train, ["--epochs", "many"], 2, 'Invalid value for --epochs: unable to convert "many" into int.'),
+        (cli.train, ["--frobnicate"], 2, "Unknown option: --frobnicate."),
+        (cli.train, ["--recipe", "foo"], 2, 'Invalid value "foo" for --recipe. Choose from: "reference", "fast",'),
+        (cli.train, ["--mirror", "nowhere"], 1, "--mirror must be a URL"),
+        (cli.train, ["--label-smoothing", "2"], 1, "--label-smoothing must be at least 0 and below 1, not 2.0"),
+        (cli.retrain, ["--cron", "often"], 1, '--cron cannot be used: Invalid cron string: "often"'),
+        (cli.retrain, ["--cron", "0 3 * * *", "--timezone", "Mars"], 1, "--timezone cannot be used: Invalid timezone"),
+        (cli.retrain, ["--floor", "97"], 1, "--floor must be between 0 and 1, not 97.0"),
+        (cli.sweep, ["--trials", "0"], 1, "--trials must be at least 1, not 0"),
+        (cli.sweep, ["--lr", "0.1", "0.01"], 1, "--lr must be the lowest value, then the highest, not 0.1 0.01"),
+        (cli.predict, [], 2, "IMAGES requires an argument."),
+        (cli.predict, ["nowhere"], 1, "there is no nowhere"),
+        (
+            cli.predict,
+            [str(ROOT), "--out", "p.txt"],
+            1,
+            "--out must be a name that ends in .parquet or .csv, not p.txt",
+        ),
     ],
 )
-def test_a_bad_value_ends_in_one_line_before_anything_is_written(
-    options: list[str], complaint: str, tmp_path: Path
+def test_a_bad_option_is_explained_in_one_line(
+    command: Callable[..., None], options: list[str], code: int, message: str
 ) -> None:
-    result = run(*options, "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+    found_code, found = complaint(command, *options)
+    assert message in found
+    assert found_code == code
+
+
+def test_a_bad_option_ends_the_command_before_anything_is_written(tmp_path: Path) -> None:
+    result = run("--epochs", "0", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
     (line,) = result.stderr.splitlines()
-    assert complaint in line
-    assert result.returncode != 0
+    assert line.endswith("train_flow.py: --epochs must be at least 1, not 0")
+    assert result.returncode == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_help_shows_every_knob_with_its_default(tmp_path: Path) -> None:
-    result = run("--help", cwd=tmp_path)
+def test_help_shows_every_option_with_its_default_and_what_each_recipe_sets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(cli.train, ["--help"])
+    assert not ended.value.code
+    shown = capsys.readouterr().out
     for option in ("--epochs", "--lr", "--batch-size", "--hidden", "--optimizer", "--dropout", "--seed", "--mirror"):
-        assert option in result.stdout
-    assert "[default: 0.001]" in result.stdout
+        assert option in shown
+    assert "[default: 0.001]" in shown
+    assert "--recipe fast: --epochs 3, --lr 0.01" in shown
 
 
-def test_a_recipe_changes_the_defaults(tmp_path: Path) -> None:
-    result = run("--recipe", "fast", "--help", cwd=tmp_path)
-    assert "[default: 0.01]" in result.stdout
+def test_a_recipe_sets_the_options_that_are_not_given() -> None:
+    assert cli.parse(cli.train, ["--recipe", "fast"])["config"] == FAST
+    options = ["--epochs", "7", "--recipe", "fast", "--no-batch-norm", "--hidden", "32"]
+    assert cli.parse(cli.train, options)["config"] == replace(FAST, epochs=7, batch_norm=False, hidden=(32,))
+    assert cli.parse(cli.train, [])["config"] == REFERENCE
+    assert cli.parse(cli.retrain, ["--recipe", "best", "--hidden"])["config"] == replace(BEST, hidden=())
 
 
-def test_it_works_from_any_folder_and_leaves_nothing_there(
+def test_an_unexpected_error_keeps_its_traceback() -> None:
+    assert cli.explain(KeyError("x")) == (1, None)
+    assert cli.explain(KeyboardInterrupt()) == (130, "stopped")
+
+
+def test_the_command_works_from_any_folder_and_leaves_nothing_there(
     prefect_api: str, source: DataSource, tmp_path: Path
 ) -> None:
     options = ["--epochs", "1", "--hidden", "30", "20", "--data-dir", str(source.data_dir)]
@@ -104,16 +150,13 @@ def long_run(prefect_api: str, source: DataSource, tmp_path: Path) -> Iterator["
     process.kill()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_both_runs_alike_and_leaves_no_process(
-    long_run: "subprocess.Popen[str]", signum: signal.Signals, code: int
-) -> None:
+def test_ctrl_c_ends_both_runs_alike_and_leaves_no_process(long_run: "subprocess.Popen[str]") -> None:
     servers = children(long_run.pid)
     assert servers
 
-    os.killpg(long_run.pid, signum)  # as a terminal does
+    os.killpg(long_run.pid, signal.SIGINT)  # as a terminal does
     _, rest = long_run.communicate(timeout=60)  # the promise is 5: tests/faults counts how often it is kept
-    assert long_run.returncode == code
+    assert long_run.returncode == 130
     assert "Traceback" not in rest
 
     mlflow = MlflowClient()

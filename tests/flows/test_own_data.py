@@ -1,6 +1,7 @@
-"""Data of the user's own, from a folder to the champion: 8×8 digits under the names of words."""
+"""A user's own data, from a folder to the champion: 8×8 digits under the names of words."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,17 @@ from sklearn.datasets import load_digits
 from flows.predict_flow import predict_flow
 from flows.retrain_flow import Retrained, retrain_flow
 from flows.train_flow import Trained, train_flow
-from mnist_pipeline.config import Fast, Gate
-from mnist_pipeline.data import folders, mnist
+from mnist_pipeline.config import FAST, Gate
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import load_splits
 from mnist_pipeline.data.validation import DataError
-from mnist_pipeline.tracking import runs, store
+from mnist_pipeline.tracking import models, runs, store
 from mnist_pipeline.tracking.registry import Registry
 from serving.app import create_app
 from tasks.trial import trial
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CONFIG = Fast(epochs=20, batch_size=32, tta=True)
+CONFIG = replace(FAST, epochs=20, batch_size=32, tta=True)
 LAX = Gate(floor=0.8, margin=0.1, recall_margin=0.5, calibration_margin=0.1)
 REGISTRY = Registry("words-mlp")
 
@@ -48,7 +49,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images that have not been there before, and ten that have."""
+    """Images that are not in the first folder, and ten that are."""
     return write(tmp_path_factory.mktemp("own") / "more", slice(1490, None))
 
 
@@ -67,7 +68,7 @@ def table(run_id: str, name: str) -> list[dict[str, Any]]:
     return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
-def test_the_model_takes_and_gives_what_the_data_are(first: Trained) -> None:
+def test_the_model_has_the_classes_and_the_image_size_of_the_folder(first: Trained) -> None:
     assert first.model.uri == "models:/words-mlp/1"
     assert first.test.accuracy > 0.9
     schema = models.load_network(first.model.uri).schema
@@ -77,15 +78,15 @@ def test_the_model_takes_and_gives_what_the_data_are(first: Trained) -> None:
     assert info.tags["layers"] == "64-100-100-10"
 
 
-def test_the_metrics_are_known_by_the_names_of_the_classes(first: Trained) -> None:
+def test_metrics_are_named_after_the_classes(first: Trained) -> None:
     metrics = MlflowClient().get_run(first.run.id).data.metrics
     recall = dict(zip(first.holdout.classes, first.holdout.recall, strict=True))
     assert metrics["holdout_recall/seven"] == recall["seven"]
 
 
-def test_the_findings_are_on_the_run_and_on_the_flow_runs_page(first: Trained) -> None:
+def test_the_checks_of_the_data_are_on_the_run_and_on_the_flow_runs_page(first: Trained) -> None:
     rows = {row["check"]: row for row in table(first.run.id, "validation")}
-    assert rows["labels"]["finding"] == "10 classes, each in all three splits"
+    assert rows["labels"]["message"] == "10 classes, each in all three splits"
     assert {row["level"] for row in rows.values()} == {"ok"}
     flow_run = MlflowClient().get_run(first.run.id).data.tags["prefect.flow_run_id"]
     with get_client(sync_client=True) as prefect:
@@ -93,14 +94,14 @@ def test_the_findings_are_on_the_run_and_on_the_flow_runs_page(first: Trained) -
     assert "data-validation" in {artifact.key for artifact in found}
 
 
-def test_predictions_carry_the_names(first: Trained, more: Path, tmp_path: Path) -> None:
+def test_predictions_are_the_names_of_the_classes(first: Trained, more: Path, tmp_path: Path) -> None:
     predicted = predict_flow(more, first.model.uri, tmp_path / "p.csv")
     rows = csv.read_csv(predicted.out).to_pylist()
     assert sum(Path(row["image"]).parent.name == row["prediction"] for row in rows) > 0.8 * len(rows)
     assert {f"p_{name}" for name in WORDS} < rows[0].keys()
 
 
-def test_so_do_the_servers_answers_on_images_of_that_size(first: Trained, more: Path) -> None:
+def test_the_server_answers_with_the_names_on_images_of_that_size(first: Trained, more: Path) -> None:
     with TestClient(create_app(first.model.uri), base_url="http://127.0.0.1:8000") as web:
         card = web.get("/model").json()
         assert (card["classes"], card["image_size"]) == (sorted(WORDS), [8, 8])
@@ -119,46 +120,48 @@ def test_so_do_the_servers_answers_on_images_of_that_size(first: Trained, more: 
         assert "(8, 8) or (N, 8, 8)" in refusal.json()["detail"]
 
 
-def test_a_retraining_on_more_data_tells_how_far_they_have_moved(grown: State[Any]) -> None:
+def test_a_retraining_on_more_data_reports_how_far_they_have_drifted(grown: State[Any]) -> None:
     retrained: Retrained = grown.result()
     run = MlflowClient().get_run(retrained.trained.run.id)
     (extra,) = (row for row in table(run.info.run_id, "validation") if row["check"] == "extra images")
     joined = int(run.data.params["extra_size"])
     assert 240 < joined < 290  # of 307: some are there already, some are kept for the holdout
-    assert extra["finding"].startswith(f"{joined} of more joined the training split; ")
+    assert extra["message"].startswith(f"{joined} of more joined the training split; ")
     rows = table(run.info.run_id, "drift")
     assert {row["part"] for row in rows} == {"training", "extra"}
     assert {row["verdict"] for row in rows if row["part"] == "training"} == {"none"}
 
 
-def test_the_holdout_is_the_champions_and_the_ledger_tells_which_data_made_which_version(
+def test_the_holdout_stays_the_same_and_the_ledger_says_which_data_made_which_version(
     first: Trained, grown: State[Any]
 ) -> None:
     runs = [MlflowClient().get_run(run_id) for run_id in (first.run.id, grown.result().trained.run.id)]
     assert len({run.data.params["holdout_sha256"] for run in runs}) == 1
-    assert len({run.data.params["data_sha256"] for run in runs}) == 1
+    assert len({run.data.params["data_sha256"] for run in runs}) == 2  # more images joined the training split
     before, after = REGISTRY.history()
     assert "from more" not in before.data
     assert "of them from more" in after.data
 
 
-def test_a_trial_of_a_sweep_takes_the_same_data_or_none(first: Trained, own: Path) -> None:
+def test_a_trial_refuses_data_other_than_the_sweeps(first: Trained, own: Path) -> None:
     source = DataSource(dataset=str(own))
-    split = folders.prepare(source, own).train.sha256
-    config = Fast(epochs=1, batch_size=32)
+    split = load_splits(source, own).train.sha256
+    config = replace(FAST, epochs=1, batch_size=32)
     with runs.start_run(params={}, tags={}) as sweep:
         options = {"sweep": sweep.id, "process": "p", "tracking_uri": store.tracking_uri()}
         assert trial.fn(0, config, source, data_sha256=split, **options).accuracy > 0.3
-        with pytest.raises(ValueError, match="are not the same on this worker"):
+        with pytest.raises(ValueError, match="on this worker differ from those that the sweep started with"):
             trial.fn(1, config, source, data_sha256="another", **options)
 
 
-def test_data_of_other_classes_are_not_measured_against_this_champion(first: Trained, own: Path) -> None:
-    with pytest.raises(DataError, match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: .*--name"):
-        retrain_flow(CONFIG, DataSource(dataset=str(own), side=16), LAX)
+def test_data_of_another_size_are_not_compared_with_this_champion(first: Trained, own: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: give the dataset another name"
+    ):
+        retrain_flow(CONFIG, DataSource(dataset=str(own), image_size=16), LAX)
 
 
-def test_data_from_which_nothing_should_be_learnt_end_the_run_before_its_training(
+def test_data_that_must_not_be_trained_on_end_the_run_before_its_training(
     prefect_api: str, own: Path, tmp_path: Path
 ) -> None:
     for part in ("train", "test"):
@@ -171,8 +174,3 @@ def test_data_from_which_nothing_should_be_learnt_end_the_run_before_its_trainin
     assert "train_loss" not in run.data.metrics
     (leaks,) = (row for row in table(run.info.run_id, "validation") if row["check"] == "leaks")
     assert leaks["level"] == "error"
-
-
-def test_the_size_of_a_named_dataset_is_known(files: Path) -> None:
-    assert mnist.class_names("mnist") == tuple("0123456789")
-    assert mnist.class_names("fashion-mnist")[0] == "T-shirt/top"

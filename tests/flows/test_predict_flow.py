@@ -16,7 +16,7 @@ from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.data.mnist import BUNDLED
 from mnist_pipeline.data.splits import Splits
-from mnist_pipeline.tracking import registry
+from mnist_pipeline.tracking import models, registry
 
 COMMAND = [sys.executable, str(ROOT / "flows" / "predict_flow.py")]
 HOLDOUT = BUNDLED / "t10k-images-idx3-ubyte.gz"
@@ -26,7 +26,9 @@ def run(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*COMMAND, *words], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def test_the_holdout_is_predicted_as_it_was_scored(trained: Trained, splits: Splits, tmp_path: Path) -> None:
+def test_predictions_of_the_holdout_are_those_of_the_evaluation(
+    trained: Trained, splits: Splits, tmp_path: Path
+) -> None:
     predicted = predict_flow(HOLDOUT, trained.model.uri, tmp_path / "p.parquet")
     table = parquet.read_table(predicted.out)
     assert sum(
@@ -36,15 +38,13 @@ def test_the_holdout_is_predicted_as_it_was_scored(trained: Trained, splits: Spl
     assert sum(predicted.counts.values()) == predicted.total == 10_000
 
 
-def test_the_plain_weights_give_what_the_model_gives(trained: Trained, splits: Splits) -> None:
+def test_the_network_of_the_plain_weights_gives_the_models_probabilities(trained: Trained, splits: Splits) -> None:
     pixels = splits.holdout.pixels[:500]
     network, model = models.load_network(trained.model.uri), mlflow.pyfunc.load_model(trained.model.uri)
     assert np.abs(network(pixels).numpy() - model.predict(pixels.numpy())).max() < 1e-6
 
 
-def test_a_folder_ends_with_a_word_about_what_could_not_be_read(
-    trained: Trained, splits: Splits, tmp_path: Path
-) -> None:
+def test_images_that_cannot_be_read_are_listed_and_left_out(trained: Trained, splits: Splits, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number, digit in enumerate(splits.holdout.pixels[:3].numpy()):
         Image.fromarray(255 - digit).resize((100, 100)).save(tmp_path / "in" / f"{number}.png")
@@ -53,7 +53,7 @@ def test_a_folder_ends_with_a_word_about_what_could_not_be_read(
     assert result.returncode == 0, result.stderr
     assert "3 images → p.csv, with models:/mnist-mlp/" in result.stdout
     assert "1 images could not be read" in result.stdout
-    assert "Not read: broken.png: it is neither a PNG nor a JPEG" in result.stderr
+    assert "Not read: broken.png: it is not a PNG or a JPEG" in result.stderr
     assert csv.read_csv(tmp_path / "p.csv")["image"].to_pylist() == ["0.png", "1.png", "2.png"]
 
 
@@ -71,7 +71,7 @@ def test_the_result_is_on_the_flow_runs_page(trained: Trained, tmp_path: Path) -
     [
         (["nowhere"], "there is no nowhere"),
         ([str(HOLDOUT), "--out", "p.txt"], "--out must be a name that ends in .parquet or .csv, not p.txt"),
-        ([str(HOLDOUT), "--out", "no/p.csv"], "--out must be in a folder that there is"),
+        ([str(HOLDOUT), "--out", "no/p.csv"], "--out must be in an existing folder"),
         ([], "IMAGES requires an argument."),
     ],
 )
@@ -86,12 +86,12 @@ def test_a_bad_value_ends_in_one_line(words: list[str], complaint: str, tmp_path
 @pytest.mark.parametrize(
     ("uri", "complaint"),
     [
-        ("mnist-mlp", "named as models:/"),
+        ("mnist-mlp", "given as models:/"),
         ("models:/mnist-mlp@nobody", "mnist-mlp has no nobody: its versions are 1"),
         ("models:/mnist-mlp/999", "mnist-mlp has no version 999: its versions are 1"),
         ("models:/other/1", "train one first"),
     ],
 )
-def test_a_model_that_there_is_not_is_told(trained: Trained, uri: str, complaint: str) -> None:
+def test_a_missing_model_is_one_clear_error(trained: Trained, uri: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         registry.resolve(uri)
