@@ -33,7 +33,7 @@ test-cluster: $(VENV) .venv/cluster
 
 # Real faults from outside (docs/reliability.md, whose record is of FAULTS_KILLS=100 FAULTS_REQUESTS=10000)
 test-faults: $(VENV) .venv/faults
-	$(BIN)/pytest $(PARALLEL) -m faults tests/faults $(ARGS)
+	$(BIN)/pytest $(PARALLEL) --dist worksteal -m faults tests/faults $(ARGS)
 
 .venv/faults: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[faults]"

@@ -30,8 +30,8 @@ def network() -> MLP:
     return MLP.from_config(REFERENCE, inputs=784, outputs=10)
 
 
-def ours(train: Examples, **options: int) -> Iterator[object]:
-    return loop.fit(network(), train.images, train.labels, replace(REFERENCE, **options))
+def ours(train: Examples, *, threads: int = 0) -> Iterator[object]:
+    return loop.fit(network(), train.images, train.labels, replace(REFERENCE, threads=threads))
 
 
 def with_adams_class(train: Examples) -> Iterator[object]:

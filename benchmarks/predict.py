@@ -43,7 +43,7 @@ def library(source: Path, out: Path) -> None:
     def timed(images: torch.Tensor) -> torch.Tensor:
         nonlocal seconds
         start = time.perf_counter()
-        probabilities = model(images)
+        probabilities: torch.Tensor = model(images)
         seconds += time.perf_counter() - start
         return probabilities
 
