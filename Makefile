@@ -31,9 +31,9 @@ test-cluster: $(VENV) .venv/cluster
 	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql > /dev/null; }
 	touch $@
 
-# Real faults from outside (docs/reliability.md, whose record is of FAULTS_KILLS=100 FAULTS_REQUESTS=10000)
+# Real faults from outside (docs/reliability.md); more of them with FAULTS_KILLS=100 FAULTS_REQUESTS=10000
 test-faults: $(VENV) .venv/faults
-	$(BIN)/pytest $(PARALLEL) --dist worksteal -m faults tests/faults $(ARGS)
+	$(BIN)/pytest $(PARALLEL) -m faults tests/faults $(ARGS)
 
 .venv/faults: $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[faults]"
