@@ -18,29 +18,31 @@ from mnist_pipeline.training.evaluation import evaluate, predict
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
 
-DIGITS = (1, 3, 3, 4)  # behind the point: seconds, two accuracies, calibration error
+DECIMALS = (1, 3, 3, 4)  # of the seconds, the two accuracies and the calibration error
 Several = Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)]
 
 
 def main(*recipes: RecipeName, seeds: int = 5, epochs: Several = (), threads: int = 0) -> None:
-    """Train each of `recipes` with the seeds from 0 on, for as many epochs as it asks for, or for each of `epochs`."""
+    """Train each of `recipes` with the first `seeds` seeds, for its own number of epochs or for each of `epochs`."""
     source = DataSource()
     splits = load_splits(source, mnist.download(source))
     print("| recipe | layers | parameters | epochs | training, s | test, % | holdout, % | calibration error |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for recipe in recipes or get_args(RecipeName):
-        for lasting in epochs or (config_from({"recipe": recipe}).epochs,):
-            fields = {"recipe": recipe, "epochs": lasting, "threads": threads}
+        for length in epochs or (config_from({"recipe": recipe}).epochs,):
+            fields = {"recipe": recipe, "epochs": length, "threads": threads}
             configs = [config_from(fields | {"seed": seed}) for seed in range(seeds)]
-            reached = np.array([train(config, splits) for config in configs])
-            means, spread = reached.mean(axis=0), reached.std(axis=0, ddof=1) if seeds > 1 else None
-            cells = [f"{value:.{digits}f}" for value, digits in zip(means, DIGITS, strict=True)]
+            results = np.array([train(config, splits) for config in configs])
+            means, spread = results.mean(axis=0), results.std(axis=0, ddof=1) if seeds > 1 else None
+            cells = [f"{value:.{decimals}f}" for value, decimals in zip(means, DECIMALS, strict=True)]
             if spread is not None:
-                cells = [f"{cell} ± {sd:.{digits}f}" for cell, sd, digits in zip(cells, spread, DIGITS, strict=True)]
+                cells = [
+                    f"{cell} ± {sd:.{decimals}f}" for cell, sd, decimals in zip(cells, spread, DECIMALS, strict=True)
+                ]
             mlp = MLP.from_config(configs[0], inputs=784, outputs=10)
             parameters = sum(each.numel() for each in mlp.parameters())
-            described = [recipe, "-".join(map(str, mlp.sizes)), f"{parameters:,}", str(lasting)]
-            print(f"| {' | '.join([*described, *cells])} |", flush=True)
+            description = [recipe, "-".join(map(str, mlp.sizes)), f"{parameters:,}", str(length)]
+            print(f"| {' | '.join([*description, *cells])} |", flush=True)
 
 
 def train(config: TrainConfig, splits: Splits) -> tuple[float, float, float, float]:

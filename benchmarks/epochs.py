@@ -99,7 +99,7 @@ def main() -> None:
             next(training)
             seconds[name].append(time.perf_counter() - start)
             print(f"{name}: epoch {number + 1}, {seconds[name][-1]:.2f} s")
-    print("\n| an epoch | seconds | against it as it is |\n| --- | --- | --- |")
+    print("\n| an epoch | seconds | / as it is |\n| --- | --- | --- |")
     for name, mine in seconds.items():  # the first epochs also import
         ratios = sorted(one / other for one, other in zip(mine[1:], seconds["as it is"][1:], strict=True))
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"

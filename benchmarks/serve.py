@@ -1,4 +1,4 @@
-"""Latency of the server: one image 50 times a second, whether it has answered the request before or not.
+"""Latency of the server: one image 50 times a second, whether or not the previous request has been answered.
 
 .venv/bin/python benchmarks/serve.py            the server on one core, this program on the others, for 20 seconds
 """

@@ -104,7 +104,7 @@ def loss_curves(layers: Mapping[str, Sequence[float]], optimizers: Mapping[str, 
 
 
 def xor_surfaces() -> Figure:
-    """Draw how sure a network of one layer, and one of two, are of class 1 over the unit square, after learning XOR."""
+    """Draw the probability of class 1 over the unit square, for networks of one layer and of two that learnt XOR."""
     side = torch.linspace(-0.25, 1.25, 200)
     square = torch.cartesian_prod(side, side)  # (40000, 2): x, y
     figure = Figure(figsize=(11, 5), layout=LAYOUT)
@@ -113,9 +113,9 @@ def xor_surfaces() -> Figure:
         config = TrainConfig(hidden=hidden, lr=0.05, batch_size=4, epochs=300)
         mlp = MLP.from_config(config, inputs=2, outputs=2)
         *_, last = fit(mlp, *XOR, config)
-        sure = predict(mlp, square)[:, 1].view(200, 200).T  # rows are y
+        probability = predict(mlp, square)[:, 1].view(200, 200).T  # rows are y
         image = axes.imshow(
-            sure, cmap="RdBu", vmin=0, vmax=1, origin="lower", extent=(-0.25, 1.25, -0.25, 1.25), alpha=0.8
+            probability, cmap="RdBu", vmin=0, vmax=1, origin="lower", extent=(-0.25, 1.25, -0.25, 1.25), alpha=0.8
         )
         points = axes.scatter(*XOR[0].T, c=XOR[1], cmap="RdBu", s=120, edgecolors="black", zorder=2)
         points.set_clim(0, 1)

@@ -135,7 +135,7 @@ def threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Treat numbers below the normal ones of float32 (1e-38) as zero within the block.
+    """Treat numbers below the normal ones of float32 (1e-38) as zero within the block, in the calling thread alone.
 
     Adam's averages of a gradient fade into such numbers where a pixel is rarely set, and each takes a processor a
     hundred times as long.
