@@ -173,7 +173,7 @@ def _describe_recipes() -> str:
     lines = []
     for name, preset in RECIPES.items():
         changed = [
-            f"{_option(field.name)} {_as_typed(value)}"
+            _option(field.name) if value is True else f"{_option(field.name)} {_as_typed(value)}"
             for field in fields(preset)
             if (value := getattr(preset, field.name)) != field.default and field.name != "recipe"
         ]

@@ -1,8 +1,6 @@
 """The examples work as they are written."""
 
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +11,8 @@ from flows import champion, cli
 from mnist_pipeline.config import ROOT
 
 
-@pytest.fixture
-def digits() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("digits", ROOT / "examples" / "digits.py")
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -23,10 +20,9 @@ def digits() -> ModuleType:
     return module
 
 
-def test_the_digits_example_gives_commands_that_parse(
-    digits: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_digits_example_gives_commands_that_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flows on such folders are tested in flows/test_own_data.py; here, that the example's command lines are right."""
+    digits = example("digits")
     commands: list[list[str]] = []
     asked: list[Path] = []
     monkeypatch.setattr(digits, "run", lambda *words: commands.append([*map(str, words)]))
@@ -49,9 +45,7 @@ def test_the_digits_example_gives_commands_that_parse(
 
 @pytest.mark.slow
 def test_the_comparisons_example_writes_its_page(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "comparisons.py"), "--epochs", "1", "--out", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
+    example("comparisons").main(epochs=1, out=tmp_path)
     page = (tmp_path / "comparisons.md").read_text()
     assert "| 784-10 | adam |" in page
     assert "| 784-100-100-10 | rmsprop |" in page

@@ -1,6 +1,7 @@
 """The command lines: options, one-line errors, exit codes, and a whole command."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import cli
-from mnist_pipeline.config import BEST, FAST, REFERENCE, ROOT
+from mnist_pipeline.config import BEST, FAST, RECIPES, REFERENCE, ROOT, RecipeName
 from mnist_pipeline.data.source import DataSource
 from tests.servers import children
 
@@ -62,6 +63,7 @@ def complaint(command: Callable[..., None], *options: str) -> tuple[int, str]:
             1,
             "--out must be a name that ends in .parquet or .csv, not p.txt",
         ),
+        (cli.predict, [str(ROOT), "--out", "no/p.csv"], 1, "--out must be in an existing folder, not no/p.csv"),
     ],
 )
 def test_a_bad_option_is_explained_in_one_line(
@@ -80,17 +82,26 @@ def test_a_bad_option_ends_the_command_before_anything_is_written(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_help_shows_every_option_with_its_default_and_what_each_recipe_sets(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """What `--help` prints, in one line."""
     with pytest.raises(SystemExit) as ended:
         cli.parse(cli.train, ["--help"])
     assert not ended.value.code
-    shown = capsys.readouterr().out
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_shows_every_option_with_its_default(shown: str) -> None:
     for option in ("--epochs", "--lr", "--batch-size", "--hidden", "--optimizer", "--dropout", "--seed", "--mirror"):
         assert option in shown
     assert "[default: 0.001]" in shown
-    assert "--recipe fast: --epochs 3, --lr 0.01" in shown
+
+
+@pytest.mark.parametrize("recipe", ["fast", "accurate", "best"])
+def test_help_ends_with_the_options_that_make_each_recipe(shown: str, recipe: RecipeName) -> None:
+    (options,) = re.findall(rf"--recipe {recipe}: (.*?)(?= --recipe |$)", shown)
+    config = cli.parse(cli.train, options.replace(",", "").split())["config"]
+    assert replace(config, recipe=recipe) == RECIPES[recipe]
 
 
 def test_a_recipe_sets_the_options_that_are_not_given() -> None:
@@ -124,7 +135,7 @@ def test_the_command_works_from_any_folder_and_leaves_nothing_there(
 
 
 def latest_runs() -> tuple[FlowRun, list[TaskRun]]:
-    """Give Prefect's latest flow run, with its tasks."""
+    """Return Prefect's latest flow run, with its tasks."""
     with get_client(sync_client=True) as prefect:
         (flow_run,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
         return flow_run, prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))

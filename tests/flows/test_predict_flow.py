@@ -67,23 +67,6 @@ def test_the_result_is_on_the_flow_runs_page(trained: Trained, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["nowhere"], "there is no nowhere"),
-        ([str(HOLDOUT), "--out", "p.txt"], "--out must be a name that ends in .parquet or .csv, not p.txt"),
-        ([str(HOLDOUT), "--out", "no/p.csv"], "--out must be in an existing folder"),
-        ([], "IMAGES requires an argument."),
-    ],
-)
-def test_a_bad_value_ends_in_one_line(words: list[str], complaint: str, tmp_path: Path) -> None:
-    result = run(*words, cwd=tmp_path)
-    (line,) = result.stderr.splitlines()
-    assert complaint in line
-    assert result.returncode != 0
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
     ("uri", "complaint"),
     [
         ("mnist-mlp", "given as models:/"),
