@@ -2,12 +2,19 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
+# A module is compiled when it is first imported: to compile all that torch brings takes a minute
+PIP_OPTIONS := --disable-pip-version-check --no-compile --constraint constraints.txt
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # a file's tests share what they start
 
-.PHONY: train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean
+.PHONY: start train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean reset
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
+
+# A fresh copy as a project of another name (docs/starting.md): make start NAME=leaf-reader MODEL=leaves
+start: $(VENV)
+	$(BIN)/python tools/start.py "$(NAME)" "$(MODEL)"
+	$(BIN)/pip uninstall --quiet --yes mnist-pipeline
 
 test: $(VENV)
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
@@ -25,7 +32,7 @@ test-cluster: $(VENV) .venv/cluster
 	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
 
 .venv/cluster: $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[cluster]"
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --editable ".[cluster]"
 	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || { \
 	    [ "$$(id -u)" = 0 ] || { echo "make test-cluster needs PostgreSQL: apt-get install postgresql"; exit 1; }; \
 	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql > /dev/null; }
@@ -36,11 +43,11 @@ test-faults: $(VENV) .venv/faults
 	$(BIN)/pytest $(PARALLEL) -m faults tests/faults $(ARGS)
 
 .venv/faults: $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[faults]"
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --editable ".[faults]"
 	touch $@
 
 .venv/browser: $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --editable ".[browser]"
 	command -v chromium > /dev/null || { \
 	    [ "$$(id -u)" = 0 ] || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }; \
 	    apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium > /dev/null; }
@@ -66,9 +73,7 @@ format: $(VENV)
 
 # The MLflow UI for the database that the flows write to, wherever make is called from
 ui: $(VENV)
-	DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	$(BIN)/mlflow ui --workers 1 --host 127.0.0.1 --port 5000 --allowed-hosts 127.0.0.1:5000,localhost:5000 \
-	    --backend-store-uri "$$($(BIN)/python -m mnist_pipeline.tracking.store)"
+	$(BIN)/python -m flows.ui mlflow $(ARGS)
 
 # The champion, with a page to draw a digit on and POST /predict
 serve: $(VENV)
@@ -76,12 +81,13 @@ serve: $(VENV)
 
 # A lasting Prefect server with its UI, which the flows then use
 server: $(VENV)
-	$(BIN)/python -m flows.prefect_server
+	$(BIN)/python -m flows.ui prefect $(ARGS)
 
 # Built once, and again when one of these files changes
 $(VENV): pyproject.toml constraints.txt
+	@echo "Building .venv: two to five minutes and 6 GB, nearly all of it torch"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install $(PIP_OPTIONS) --editable ".[dev]"
 	touch $@
 
 # Speed against the tutorial's script and other libraries, which have an environment of their own: MLflow imports
@@ -95,7 +101,7 @@ bench-sweep: $(VENV)
 .venv-bench/installed: $(VENV)
 	$(PYTHON) -m venv .venv-bench
 	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(echo .venv-bench/lib/python*/site-packages)/main.pth"
-	.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	.venv-bench/bin/pip install --quiet $(PIP_OPTIONS) --editable ".[bench]"
 	touch $@
 
 # The docstrings as pages: .cache/api/index.html
@@ -109,3 +115,9 @@ constraints:
 
 clean:
 	rm -rf .venv .venv-bench .venv-audit .cache .grimp_cache .mypy_cache .pytest_cache .ruff_cache
+
+# Back to before the first run: deletes what the flows wrote beside the code, once it is confirmed
+STATE := mlflow.db* mlflow.lock mlartifacts optuna.db* served.db* corrections in_progress .prefect MNIST_data
+reset:
+	@printf 'Delete all runs, models, checkpoints and data in %s? [y/N] ' '$(CURDIR)'; read -r answer; \
+	if [ "$$answer" = y ]; then rm -rf $(STATE); else echo 'Nothing was deleted.'; fi

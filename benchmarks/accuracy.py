@@ -10,10 +10,11 @@ from typing import Annotated, get_args
 import cyclopts
 import numpy as np
 
-from mnist_pipeline.config import RecipeName, TrainConfig, config_from
+from mnist_pipeline.config import RECIPES, RecipeName, TrainConfig, with_recipe
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
-from mnist_pipeline.data.splits import Splits, load_splits
+from mnist_pipeline.data.splits import Splits, load_splits, validation_split
+from mnist_pipeline.training.calibration import calibrate
 from mnist_pipeline.training.evaluation import evaluate, predict
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
@@ -29,9 +30,9 @@ def main(*recipes: RecipeName, seeds: int = 5, epochs: Several = (), threads: in
     print("| recipe | layers | parameters | epochs | training, s | test, % | holdout, % | calibration error |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for recipe in recipes or get_args(RecipeName):
-        for length in epochs or (config_from({"recipe": recipe}).epochs,):
+        for length in epochs or (RECIPES[recipe].epochs,):
             fields = {"recipe": recipe, "epochs": length, "threads": threads}
-            configs = [config_from(fields | {"seed": seed}) for seed in range(seeds)]
+            configs = [TrainConfig(**with_recipe(fields | {"seed": seed})) for seed in range(seeds)]
             results = np.array([train(config, splits) for config in configs])
             means, spread = results.mean(axis=0), results.std(axis=0, ddof=1) if seeds > 1 else None
             cells = [f"{value:.{decimals}f}" for value, decimals in zip(means, DECIMALS, strict=True)]
@@ -49,8 +50,13 @@ def train(config: TrainConfig, splits: Splits) -> tuple[float, float, float, flo
     """Return a training's seconds, its accuracies on test and holdout in percent, and its calibration error."""
     mlp = MLP.from_config(config, inputs=784, outputs=10)
     start = time.perf_counter()
-    for _ in fit(mlp, splits.train.images, splits.train.labels, config):
+    part, validation = splits.train, None
+    if config.validation:
+        part, validation = validation_split(part, classes=10, share=config.validation)
+    for _ in fit(mlp, part.images, part.labels, config):
         pass
+    if validation:
+        calibrate(mlp, validation.images, validation.labels)
     seconds = time.perf_counter() - start
     test, holdout = (evaluate(predict(mlp, part.images), part.labels) for part in (splits.test, splits.holdout))
     return seconds, 100 * test.accuracy, 100 * holdout.accuracy, holdout.calibration_error

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from mnist_pipeline.config import ROOT, Optimizer, TrainConfig
+from mnist_pipeline.config import ROOT, OptimizerName, TrainConfig
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import load_splits
@@ -21,7 +21,7 @@ from mnist_pipeline.training.evaluation import evaluate, predict
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
 
-RATES: dict[Optimizer, float] = {  # what each is commonly started with
+RATES: dict[OptimizerName, float] = {  # what each is commonly started with
     "sgd": 0.1,
     "momentum": 0.01,
     "nesterov": 0.01,

@@ -21,7 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ["--recipe", "fast", "--epochs", "30", "--batch-size", "32"]  # small data need more epochs, of smaller batches
+RECIPE = ["--recipe", "fast", "--epochs", "30"]  # small data need more epochs
 GATE = ["--floor", "0.9", "--margin", "0.03", "--recall-margin", "0.1"]  # so small a holdout cannot rule out less
 MODEL = "models:/digits-mlp@champion"
 

@@ -1,33 +1,40 @@
-"""The champion: its history, rollback, and promotion by hand. Imports neither torch nor, for a local store, Prefect."""
+"""The champion and the other versions. Imports no Prefect for a local store, and torch only to compare or to export."""
+
+from flows import startup
+
+if __name__ == "__main__":  # before the other imports
+    startup.begin()
 
 import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows import cli, prefect_server, startup
-from mnist_pipeline.data.source import model_name
+from flows import cli, prefect_server
+from mnist_pipeline.config import CHAMPION, CODE, check
+from mnist_pipeline.data.source import dataset_name, model_name
+from mnist_pipeline.text import duration, printable
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mnist_pipeline.tracking.registry import Registry
 
 Dataset = Annotated[str, Parameter(help="Name of the dataset, or its folder.")]
-app = cli.make_app(help="Show the champion's history, roll back, or promote a version by hand.")
+app = cli.make_app(help="The versions of a model: compared, put back, promoted by hand, pruned, imported and exported.")
 
 
 @app.command
 def history(*, dataset: Dataset = "mnist") -> None:
     """Print the ledger: what was decided about each version, when, by whom and why."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        "time (UTC)", "version", "decision", "champion", "holdout", "by", "why", "data", box=None, pad_edge=False
-    )
+    table = _table("time (UTC)", "version", "decision", "champion", "holdout", "by", "why", "data")
     with _registry(dataset) as registry:
+        if not registry.versions:
+            raise ValueError(f"there is no model {registry.name}: train it first, or name another --dataset")
         for entry in registry.history():
             table.add_row(
                 entry.time[:16].replace("T", " "),
@@ -41,13 +48,73 @@ def history(*, dataset: Dataset = "mnist") -> None:
             )
     if not table.row_count:
         raise ValueError("the ledger is empty: no version has been promoted yet")
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _print(table)
+
+
+@app.command(name="list")
+def list_versions(*, dataset: Dataset = "mnist") -> None:
+    """Print all versions, decided or not: what each is worth, and what it was made of."""
+    from mnist_pipeline.tracking.versions import versions
+
+    table = _table("version", "decision", "holdout (95 % interval)", "test", "config", "data", "UTC", "size")
+    with _registry(dataset) as registry:
+        for each in versions(registry):
+            row = (each.title, each.decision, each.holdout, each.test, each.config, each.data, each.created, each.size)
+            table.add_row(*map(printable, row))
+    _print(table)
+
+
+@app.command
+def compare(
+    old: Annotated[int, Parameter(help="Number of a version.")],
+    new: Annotated[int, Parameter(help="Number of another, to compare with it.")],
+    /,
+    *,
+    dataset: Dataset = "mnist",
+    out: Annotated[
+        Path | None, Parameter(help="PNG of the images on which they differ, by default compare-OLD-NEW.png.")
+    ] = None,
+) -> None:
+    """Print what differs between two versions, score both on the same holdout, and draw the images they differ on."""
+    from mnist_pipeline.tracking.registry import resolve
+    from mnist_pipeline.tracking.versions import differences, versions
+
+    out = out or Path(f"compare-{old}-{new}.png")
+    check(out.suffix == ".png" and out.parent.is_dir(), "out", out, "a name that ends in .png, in an existing folder")
+    with _registry(dataset) as registry:
+        for number in (old, new):
+            resolve(registry.uri(number))
+        known = {each.number: each for each in versions(registry)}
+        pair = known[old], known[new]
+        table = _table("", *(f"version {each.title}" for each in pair))
+        for row in differences(*pair):
+            table.add_row(*map(printable, row))
+        _print(table)
+        for each in pair:
+            if not each.params:
+                print(f"The run of version {each.number} is gone: its config is not known")
+        from mnist_pipeline.tracking import comparison
+
+        try:
+            compared, note = comparison.compare(registry, *pair, dataset)
+        except (ValueError, OSError) as error:
+            print(printable(f"Not compared on images: {error}"))
+            return
+    print(f"\n{note}:")
+    table = _table("", f"version {old}", f"version {new}")
+    for row in compared.rows:
+        table.add_row(*row)
+    _print(table)
+    print(compared.difference)
+    if sheet := compared.contact_sheet():
+        sheet.savefig(out)
+        print(printable(f"The images on which they differ: {out}"))
 
 
 @app.command
 def rollback(
     *,
-    reason: Annotated[str, Parameter(help="Why, for the ledger.")] = "rolled back by hand",
+    reason: Annotated[str, Parameter(help="Reason, for the ledger.")] = "rolled back by hand",
     dataset: Dataset = "mnist",
 ) -> None:
     """Make the previous champion the champion again."""
@@ -61,7 +128,7 @@ def promote(
     version: Annotated[int, Parameter(help="Number of the version.")],
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why, for the ledger.")],
+    reason: Annotated[str, Parameter(help="Reason, for the ledger.")],
     dataset: Dataset = "mnist",
 ) -> None:
     """Make a version the champion by hand, whatever the gate decided."""
@@ -70,8 +137,87 @@ def promote(
     print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
 
 
+@app.command
+def prune(
+    *,
+    keep: Annotated[int, Parameter(help="Latest versions to keep, whatever their age.")] = 20,
+    older_than: Annotated[str, Parameter(help="Age from which others are pruned: 30d, 12h or 30m.")] = "30d",
+    yes: Annotated[bool, Parameter(negative=(), help="Delete them, rather than only list them.")] = False,
+    dataset: Dataset = "mnist",
+) -> None:
+    """List the versions whose model and run would be deleted to make room; with --yes, delete them.
+
+    Never the champion, the previous champion, the challenger, nor the ledger.
+    """
+    check(keep >= 0, "keep", keep, "at least 0")
+    age = duration(older_than)
+    with _registry(dataset, for_writing=yes) as registry:
+        from mnist_pipeline.tracking import pruning
+
+        old = pruning.old_versions(registry, keep=keep, older_than=age)
+        for version in old if yes else ():
+            pruning.prune(registry, version)
+    numbers = ", ".join(map(str, old)) or "none"
+    print(f"Pruned: {numbers}" if yes else f"Would be pruned: {numbers}" + ("; --yes prunes them" if old else ""))
+
+
+@app.command(name="import")
+def import_model(
+    *,
+    from_: Annotated[
+        str, Parameter(name="--from", help="Address of the database to import from, such as sqlite:///mlflow.db.")
+    ],
+    dataset: Dataset = "mnist",
+) -> None:
+    """Bring another store's model, with its versions, ledger, runs and files, into the one of MLFLOW_TRACKING_URI."""
+    with _registry(dataset, for_writing=True, must_exist=False) as registry:
+        from mnist_pipeline.tracking.transfer import import_model
+
+        imported = import_model(from_, registry.name, experiment=dataset_name(dataset))
+        if not imported.versions:
+            print(f"Nothing to import: all versions of {registry.name} are there")
+            return
+        champion = f"version {registry.champion} is the champion" if registry.champion else "none is the champion"
+        print(f"Imported {imported.versions} versions of {registry.name} and {imported.runs} runs: {champion}")
+
+
+@app.command
+def export(
+    *,
+    to: Annotated[Path, Parameter(help="New or empty folder.")],
+    model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
+    int8: Annotated[bool, Parameter(negative=(), help="Quantise the weights: a quarter of the size.")] = False,
+    page: Annotated[bool, Parameter(negative=(), help="Add a page to draw on, for any static host.")] = False,
+) -> None:
+    """Write a version as an ONNX file with its labels, its card and, with --page, a page that needs no server."""
+    from mnist_pipeline.tracking import store
+    from mnist_pipeline.tracking.registry import resolve
+
+    with store.as_store_errors():
+        store.prepare()
+        registry, version = resolve(model)
+        from mnist_pipeline.tracking import export as exports
+
+        pages = [CODE / "serving" / name for name in ("page", "static_page")] if page else []
+        dataset = registry.name.removesuffix("-mlp")
+        exported = exports.export(registry, version, to, dataset=dataset, int8=int8, pages=pages)
+    print(*map(printable, str(exported).splitlines()), sep="\n")
+
+
+def _table(*columns: str) -> "Table":
+    from rich.table import Column, Table
+
+    return Table(*(Column(column, overflow="fold") for column in columns), box=None, pad_edge=False)
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
+
+
 @contextlib.contextmanager
-def _registry(dataset: str, *, for_writing: bool = False) -> Iterator["Registry"]:
+def _registry(dataset: str, *, for_writing: bool = False, must_exist: bool = True) -> Iterator["Registry"]:
     """Yield the registered model of `dataset`; `for_writing`, no other machine can move its champion meanwhile."""
     from mnist_pipeline.tracking import store
     from mnist_pipeline.tracking.registry import Registry
@@ -80,6 +226,8 @@ def _registry(dataset: str, *, for_writing: bool = False) -> Iterator["Registry"
     with store.as_store_errors():
         store.prepare()
         registry = Registry(model_name(dataset))
+        if must_exist:
+            registry.check_exists()
         if store.is_local() or not for_writing:
             yield registry
             return
@@ -91,6 +239,5 @@ def _registry(dataset: str, *, for_writing: bool = False) -> Iterator["Registry"
 
 
 if __name__ == "__main__":
-    startup.set_environment()
     startup.quick_exit(cli.report_error)
     app()

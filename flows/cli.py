@@ -1,30 +1,52 @@
 """The command lines: options → a flow's parameters, one-line errors, exit codes. Imports only what is light."""
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts import (
+    App,
+    Argument,
+    ArgumentCollection,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnusedCliTokensError,
+)
 from cyclopts.config import Dict
 
 from flows import prefect_server, startup
+from flows.cron import check_cron
 from mnist_pipeline.config import (
     CHAMPION,
+    FAST,
     RECIPES,
     REFERENCE,
     FieldError,
     Gate,
+    Inspection,
     Search,
     Space,
     TrainConfig,
+    check,
+    check_min_confidence,
     check_predictions_file,
     space_from,
 )
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.process import Stopped
+from mnist_pipeline.text import counted, printable
 
+NUMBERS = {int: "a whole number", float: "a number"}
+SHORT_OF_MEMORY = re.compile("MemoryError|can't allocate memory|out of memory")  # the latter two are torch's
 Flat = Parameter(name="*")  # each field of a dataclass is an option
 Fresh = Annotated[bool, Parameter(negative=(), help="Start anew if a training with this config was interrupted.")]
 
@@ -36,8 +58,12 @@ def train(
     config: Annotated[TrainConfig, Flat] = REFERENCE,
     source: Annotated[DataSource, Flat] = DataSource(),
     fresh: Fresh = False,
+    seeds: Annotated[
+        int, Parameter(help="Train so often, from --seed on, and report the spread; the first one is registered.")
+    ] = 1,
 ) -> None:
     """Train a multilayer perceptron on MNIST, or on your own images, track the run and register the model."""
+    check(seeds >= 1, "seeds", seeds, "at least 1")
 
 
 def retrain(
@@ -47,24 +73,27 @@ def retrain(
     gate: Annotated[Gate, Flat] = Gate(),
     fresh: Fresh = False,
     skip_unchanged: Annotated[
-        bool, Parameter(negative=(), help="Do nothing if the same config, data and code made the champion.")
-    ] = False,
+        bool | None,
+        Parameter(
+            help="Do nothing if the same config, data and code made the champion; the default on a schedule.",
+            show_default=False,
+        ),
+    ] = None,
+    prune_keep: Annotated[
+        int | None,
+        Parameter(
+            help="Afterwards, prune versions older than 30 days but the latest so many, as champion.py prune does."
+        ),
+    ] = None,
     cron: Annotated[
-        str, Parameter(help='Stay up, and retrain at these times: "0 3 * * *" is 3 o\'clock every night.')
-    ] = "",
+        str | None, Parameter(help='Stay up, and retrain at these times: "0 3 * * *" is 3 o\'clock every night.')
+    ] = None,
     timezone: Annotated[str, Parameter(help="Time zone of these times, such as Europe/Berlin.")] = "UTC",
 ) -> None:
     """Train, and promote the new version to champion only if it is no worse: once, or on a schedule."""
-    if cron:
-        from prefect.client.schemas.schedules import CronSchedule
-        from pydantic import ValidationError
-
-        try:
-            CronSchedule(cron=cron, timezone=timezone)
-        except ValidationError as error:
-            (first, *_) = error.errors()
-            problem = first["msg"].removeprefix("Value error, ")
-            raise FieldError(str(first["loc"][0]), f"cannot be used: {problem}") from None
+    check(prune_keep is None or prune_keep >= 0, "prune_keep", prune_keep, "at least 0")
+    if cron is not None:
+        check_cron(cron, timezone)
 
 
 def sweep(
@@ -88,30 +117,69 @@ def predict(
     *,
     model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
     out: Annotated[Path, Parameter(help="File to write, .parquet or .csv.")] = Path("predictions.parquet"),
+    split: Annotated[
+        bool,
+        Parameter(negative=(), help="Read each digit of a row, from left to right, and the number that they make."),
+    ] = False,
+    explain: Annotated[
+        Path | None, Parameter(help="Folder for a strip of images that shows how each picture was read.")
+    ] = None,
+    min_confidence: Annotated[
+        float, Parameter(help="Leave the prediction of an image empty that is less certain, or unclear.")
+    ] = 0.0,
 ) -> None:
     """Predict the class of each image with a registered model."""
     if not images.exists():
         raise ValueError(f"there is no {images}: name a folder of images, an IDX or an .npy file")
     check_predictions_file(out)
+    check_min_confidence(min_confidence)
 
 
-def start(command: Callable[..., None]) -> dict[str, Any]:
+def inspect(
+    *,
+    inspection: Annotated[Inspection, Flat] = Inspection(),
+    config: Annotated[TrainConfig, Flat] = FAST,
+    source: Annotated[DataSource, Flat] = DataSource(),
+    out: Annotated[
+        Path, Parameter(help="CSV file to write; a sheet of the most suspicious images is drawn beside it, as a PNG.")
+    ] = Path("label-issues.csv"),
+) -> None:
+    """List the images whose labels look wrong, and estimate the accuracy by cross-validation.
+
+    The recipe is fast unless one is named: its options, below, take the place of the defaults shown.
+    """
+    check(out.suffix.lower() == ".csv", "out", out, "a name that ends in .csv")
+    check(out.parent.is_dir(), "out", out, "in an existing folder")
+    check(not out.exists(), "out", out, "a new file, as someone may have edited it")
+
+
+def start(command: Callable[..., None], *others: Callable[..., None]) -> dict[str, Any]:
     """Parse the command line, and let the Prefect API boot while the caller makes its imports.
+
+    One of the `others`, if its name is given, is all that is done.
 
     The exit code is 1 after an error, 2 after a bad option.
     """
-    startup.set_environment()
     startup.quick_exit(report_error)
-    options = parse(command)
+    options = parse(command, None, *others)
     startup.pause_gc()
     prefect_server.ensure_prefect_api(schedules=bool(options.get("cron")))
     return options
 
 
-def parse(command: Callable[..., None], arguments: list[str] | None = None) -> dict[str, Any]:
-    """Return the options that the command line gives to `command`, checked; exit if it only asks for help."""
-    app = make_app(help_epilogue=_describe_recipes() if command in (train, retrain) else "", config=_apply_recipe)
+def parse(
+    command: Callable[..., None], arguments: list[str] | None = None, *others: Callable[..., None]
+) -> dict[str, Any]:
+    """Return the options that the command line gives to `command`, checked.
+
+    Exit if it only asks for help, or names one of the `others`, which is then carried out.
+    """
+    recipe = "fast" if command is inspect else ""
+    epilogue = _describe_recipes() if "config" in signature(command).parameters else ""
+    app = make_app(help_epilogue=epilogue, config=partial(_apply_recipe, recipe))
     app.default(command)
+    for other in others:
+        app.command(other)
     chosen, bound, _ = app.parse_args(arguments)
     chosen(*bound.args, **bound.kwargs)
     if chosen is not command:
@@ -140,7 +208,7 @@ def report_error(error: BaseException) -> int:
     if message is None:
         traceback.print_exception(error)
     else:
-        print(f"{sys.argv[0]}: {message}", file=sys.stderr)
+        print(f"{sys.argv[0]}: {printable(message)}", file=sys.stderr)
     return code
 
 
@@ -148,37 +216,61 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     """Return the exit code and the message for an error, none if it is not the user's."""
     match error:
         case CycloptsError():
-            error.verbose = False
-            return 2, str(error)
+            return 2, _explain_usage(error)
         case FieldError():
             return 1, f"{_option(error.field)} {error.problem}"
         case ValueError() | OSError() | ArithmeticError():
             return 1, str(error)
+        case Stopped():
+            return error.code, str(error)
         case KeyboardInterrupt():
             return 130, "stopped"
+        case MemoryError() | RuntimeError() if SHORT_OF_MEMORY.search(repr(error)):
+            return 1, "there is not enough memory: smaller --hidden layers or a smaller --batch-size need less"
         case _:
             return 1, prefect_server.explain_prefect_error(error)
 
 
-def _apply_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Let the recipe that is named set the options that are not given."""
+def _explain_usage(error: CycloptsError) -> str:
+    """Return in plain words what is wrong with the command line, where cyclopts's own are not."""
+    error.verbose = False
+    match error:
+        case UnusedCliTokensError(unused_tokens=[token, *_]):
+            return f"unexpected argument {token}: options begin with --, and --help lists them"
+        case MissingArgumentError(argument=Argument() as argument, tokens_so_far=given):
+            wanted, _ = argument.token_count()
+            if argument.tokens or error.keyword:
+                return f"{error.keyword or argument.name} needs {counted(wanted, 'value')}, not {len(given) % wanted}"
+            return f"{argument.name} is required: {argument.parameter.help}"
+        case CoercionError(argument=Argument() as argument, token=Token() as token) if error.target_type in NUMBERS:
+            return f"{token.keyword or argument.name} must be {NUMBERS[error.target_type]}, not {token.value}"
+    return str(error)
+
+
+def _apply_recipe(default: str, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let the recipe that is named, or the command's own, set the options that are not given."""
     recipe = arguments.get("--recipe", None)
-    if recipe and recipe.tokens and (preset := RECIPES.get(recipe.tokens[-1].value)):  # type: ignore[call-overload]
+    name = recipe.tokens[-1].value if recipe and recipe.tokens else default
+    if preset := RECIPES.get(name):  # type: ignore[call-overload]
         settings = {name.replace("_", "-"): value for name, value in asdict(preset).items()}
         Dict(settings, use_commands_as_keys=False, allow_unknown=True)(app, commands, arguments)
 
 
+def options_of(config: TrainConfig) -> list[str]:
+    """Return the options, beside its recipe, that `config` differs from the reference recipe by."""
+    return [
+        _option(field.name) if value is True else f"{_option(field.name)} {_as_typed(value)}"
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != field.default and field.name != "recipe"
+    ]
+
+
 def _describe_recipes() -> str:
     """Return the options that each recipe sets."""
-    lines = []
-    for name, preset in RECIPES.items():
-        changed = [
-            _option(field.name) if value is True else f"{_option(field.name)} {_as_typed(value)}"
-            for field in fields(preset)
-            if (value := getattr(preset, field.name)) != field.default and field.name != "recipe"
-        ]
-        lines.append(f"--recipe {name}: {', '.join(changed) or 'the defaults above'}")
-    return "\n\n".join(lines)
+    recipes = (
+        f"--recipe {name}: {', '.join(options_of(preset)) or 'the defaults above'}" for name, preset in RECIPES.items()
+    )
+    return "\n\n".join(recipes)
 
 
 def _option(field: str) -> str:

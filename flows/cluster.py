@@ -10,10 +10,10 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
-from mnist_pipeline.config import Search
+from mnist_pipeline.config import Inspection, Search
 
 
-def task_runner(search: Search = Search()) -> TaskRunner[PrefectFuture[Any]]:
+def task_runner(search: Search | Inspection = Search()) -> TaskRunner[PrefectFuture[Any]]:
     """Return a task runner for the cluster that `search` names, or a local one with one thread per process.
 
     Workers elsewhere need this project installed; they fetch the data themselves.
@@ -24,7 +24,7 @@ def task_runner(search: Search = Search()) -> TaskRunner[PrefectFuture[Any]]:
     else:
         workers = search.workers or os.cpu_count()
         local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-        runner = DaskTaskRunner(cluster_kwargs=local)
+        runner = DaskTaskRunner(cluster_kwargs=local | {"silence_logs": logging.ERROR})  # in the workers too
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 

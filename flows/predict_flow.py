@@ -1,8 +1,11 @@
 """Predict: a folder or file of images in, a Parquet or CSV file of predictions out."""
 
-from flows import cli, startup
+from flows import startup
 
-if __name__ == "__main__":  # before the other imports: a bad option ends at once, and the Prefect API boots during them
+if __name__ == "__main__":  # before the other imports: a signal or a bad option ends it at once, and the API boots
+    startup.begin()
+    from flows import cli
+
     options = cli.start(cli.predict)
 
 import sys
@@ -10,28 +13,54 @@ from pathlib import Path
 
 from prefect import flow
 
-from mnist_pipeline.config import CHAMPION
+from mnist_pipeline.config import CHAMPION, check_min_confidence
+from mnist_pipeline.text import counted
 from mnist_pipeline.tracking.registry import resolve
-from tasks.predict import Predicted, predict
+from tasks.predict import UNSURE, Predicted, predict
 from tasks.report import report_predictions
 from tasks.track import reconcile_runs
 
 
 @flow(name="predict", flow_run_name="{images}")
-def predict_flow(images: Path, model: str = CHAMPION, out: Path = Path("predictions.parquet")) -> Predicted:
+def predict_flow(
+    images: Path,
+    model: str = CHAMPION,
+    out: Path = Path("predictions.parquet"),
+    *,
+    split: bool = False,
+    explain: Path | None = None,
+    min_confidence: float = 0.0,
+) -> Predicted:
     """Predict the class of each of `images` with a registered model, whose alias is resolved once."""
+    check_min_confidence(min_confidence)
     reconcile_runs()
     registry, version = resolve(model)
-    predicted = predict(images, out, model_uri=registry.uri(version), version=version)
+    uri = registry.uri(version)
+    predicted = predict(
+        images, out, model_uri=uri, version=version, split=split, explain=explain, min_confidence=min_confidence
+    )
     report_predictions(predicted)
     return predicted
 
 
 if __name__ == "__main__":
     with startup.command():
-        predicted = predict_flow(options["images"].absolute(), options["model"], options["out"].absolute())
-    print(f"\n{predicted.total:,} images → {options['out']}, with {predicted.model}")
+        predicted = predict_flow(
+            options["images"].absolute(),
+            options["model"],
+            options["out"].absolute(),
+            split=options["split"],
+            explain=options["explain"] and options["explain"].absolute(),
+            min_confidence=options["min_confidence"],
+        )
+    print(f"\n{counted(predicted.total, 'image')} → {options['out']}, with {predicted.model}")
     for name, problem in predicted.unreadable.items():
         print(f"Not read: {name}: {problem}", file=sys.stderr)
+    if unsure := predicted.counts.get(UNSURE):
+        print(f"{counted(unsure, 'image')} without a prediction: too unsure, or not clear")
+    if predicted.unclear:
+        print(f"{counted(predicted.unclear, 'prediction')} with a warning: the column of that name says why")
     if predicted.unreadable:
-        print(f"{len(predicted.unreadable):,} images could not be read and are left out")
+        print(f"{counted(len(predicted.unreadable), 'image')} could not be read, and left out")
+    for what, count in predicted.left_out.items():
+        print(f"Left out: {what}: {count:,}")

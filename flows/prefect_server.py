@@ -6,53 +6,70 @@ and outlives a SIGTERM. This one is started first and boots while the command's 
 of its own, uses Prefect's usual database, so that `prefect server start` shows its runs later, and ends when the
 command's end of a socket closes, whatever ended the command.
 
-Run as a module it is that server (`python -m flows.prefect_server FD`), or a lasting one, with its UI and its scheduler
-(`python -m flows.prefect_server`).
+Run as a module it is that server; `python -m flows.ui prefect` runs a lasting one, with its UI and its scheduler.
 """
+
+from flows import startup
+
+if __name__ == "__main__":  # before the other imports
+    startup.begin()
 
 import atexit
 import contextlib
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from http.client import HTTPException
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows import startup
+from mnist_pipeline.process import stoppable
+from mnist_pipeline.tracking.processes import is_alive, try_lock
+from mnist_pipeline.web import listen, protect
 
 SHORT_LIVED = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # the command reports what went wrong
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # only a lasting server registers block types, which means
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",  # importing every installed integration, Dask among them
 }
-HOSTS = ["127.0.0.1", "localhost"]  # the API is not reached by any other name, whatever it resolves to
+OTHER_PORT = 'make server ARGS="--port 4201" or PREFECT_UI_URL=http://127.0.0.1:4201 takes another'
 
 BOOTED = b"booted"
 SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
 
 
 def ensure_prefect_api(*, schedules: bool = False) -> None:
-    """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this machine's lasting server, or start one.
+    """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this project's lasting server, or start one.
 
-    One with `schedules` is, as long as it is up, the lasting server for the other commands, with its UI.
+    One with `schedules` is, as long as it is up, the lasting server for the project's other commands, with its UI.
     """
     from prefect.settings import get_current_settings
 
-    lasting = os.environ["PREFECT_UI_URL"]
-    if not get_current_settings().api.url:
-        if _answers(lasting):
-            _use(f"{lasting}/api")
-        else:
-            _use(start_prefect_api(schedules=schedules, port=_lasting_port() if schedules else 0))
+    if url := get_current_settings().api.url:
+        if not re.match(r"https?://[^/]+(/.*)?/api(/|$)", url):
+            raise ValueError(f"PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api, not {url}")
+        print(f"Prefect: {url}, named by PREFECT_API_URL", file=sys.stderr)
+    elif address := _find_lasting_server():
+        _use(f"{address}/api", address)
+        print(f"Prefect: {address}, this project's server", file=sys.stderr)
+    else:
+        address = _lasting_address()
+        port = (urlsplit(address).port or 80) if schedules else 0
+        _use(start_prefect_api(schedules=schedules, port=port), address)
     if "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in os.environ:
         get_current_settings().flows.heartbeat_frequency = None  # it would delay the end of each run by up to a second
+
+
+def has_ui() -> bool:
+    """Return whether the API in use has a UI: one that lives as long as a command has none."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    return not (settings.api.url or "").startswith("http://127.0.0.1:") or settings.api.url == f"{settings.ui_url}/api"
 
 
 def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
@@ -65,20 +82,22 @@ def start_prefect_api(*, schedules: bool = False, port: int = 0) -> str:
     return f"http://127.0.0.1:{server.port}/api"
 
 
-def serve_forever() -> None:
-    """Run the lasting server, with its UI and its scheduler, until a signal comes."""
-    startup.set_environment()
-    address = os.environ["PREFECT_UI_URL"]
+def serve_forever(port: int | None = None) -> None:
+    """Run the lasting server, with its UI and its scheduler, until a signal raises `Stopped`."""
+    if port is not None:
+        os.environ["PREFECT_UI_URL"] = f"http://127.0.0.1:{port}"
+    address = _lasting_address()
+    if running := _find_lasting_server():
+        raise OSError(f"this project's Prefect server is already running, on {running}")
     try:
-        server = _OwnServer(_lasting_port(), schedules=True)
+        server = _OwnServer(urlsplit(address).port or 80, schedules=True)
     except OSError as error:
-        sys.exit(f"Prefect's server cannot listen on {address}: {error.strerror}; PREFECT_UI_URL names another port")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        raise OSError(f"Prefect's server cannot start: {error}") from None
     print(f"Prefect's server is on {address}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
+    with stoppable():
         server.supervise()
     if server.startup_error:
-        sys.exit(f"Prefect's server cannot start: {server.startup_error}")
+        raise OSError(f"Prefect's server cannot start: {server.startup_error}")
 
 
 def explain_prefect_error(error: BaseException) -> str | None:
@@ -107,12 +126,15 @@ class _OwnServer:
     startup_error = ""  # why it could not boot
 
     def __init__(self, port: int, *, schedules: bool) -> None:
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.listener = listen(port, remedy=OTHER_PORT)
         self.port = self.listener.getsockname()[1]
         inherited = str(self.listener.fileno())
         self.command = [sys.executable, "-m", "flows.prefect_server", inherited, *(["schedules"] * schedules)]
         self.environment = ({} if schedules else SHORT_LIVED) | os.environ
         self.stopping = False
+        self.lock = contextlib.ExitStack()
+        if schedules:  # so that the project's other commands find it
+            self.lock.enter_context(try_lock(_home(), f"server-{self.port}"))
         self._start()
         atexit.register(self.stop)  # runs after Prefect's own exit handlers, which still send logs
 
@@ -147,22 +169,30 @@ class _OwnServer:
         if self.message.startswith(BOOTED):  # one that is still booting, or creating its database, ends by itself
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=SHUTDOWN_TIMEOUT + 1)
+        self.lock.close()
 
 
-def _lasting_port() -> int:
-    return urlsplit(os.environ["PREFECT_UI_URL"]).port or 80
+def _lasting_address() -> str:
+    """Return where this project's lasting server listens once it is started: links lead there."""
+    return os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200").rstrip("/")
 
 
-def _answers(server: str) -> bool:
-    with contextlib.suppress(OSError, HTTPException):
-        return bool(urllib.request.urlopen(f"{server}/api/health", timeout=2).read() == b"true")
-    return False
+def _find_lasting_server() -> str | None:
+    """Return the address of the server that holds this project's lock, if one does."""
+    for path in _home().glob("server-*.lock"):
+        if is_alive(path.parent, path.stem):
+            return f"http://127.0.0.1:{path.stem.removeprefix('server-')}"
+    return None
 
 
-def _use(url: str) -> None:
+def _home() -> Path:
+    return Path(os.environ["PREFECT_HOME"]).expanduser()
+
+
+def _use(url: str, ui: str) -> None:
     from prefect.context import refresh_global_settings_context
 
-    os.environ["PREFECT_API_URL"] = url
+    os.environ |= {"PREFECT_API_URL": url, "PREFECT_UI_URL": ui}
     refresh_global_settings_context()
 
 
@@ -182,13 +212,18 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
     startup.pause_gc()
+    import urllib.request
+    from http.client import HTTPException
+
     import uvicorn
     from filelock import FileLock
+    from prefect.server.api import collections
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = TrustedHostMiddleware(create_app(ephemeral=not schedules, final=True), HOSTS)
+    for view in collections.KNOWN_VIEWS:  # it then takes the lists of worker types that it comes with, not GitHub's
+        collections.KNOWN_VIEWS[view] = "offline:"
+    app = protect(create_app(ephemeral=not schedules, final=True))
     startup.resume_gc()
     config = uvicorn.Config(app, log_config=None, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
     log = logging.getLogger("uvicorn.error")
@@ -225,9 +260,6 @@ def _tell_parent(message: bytes) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        serve_forever()
-        sys.exit()
     try:
         _serve(socket.socket(fileno=int(sys.argv[1])), schedules="schedules" in sys.argv[2:])
     except Exception as error:

@@ -1,32 +1,44 @@
-"""How a command's process starts and ends: quickly, and tidily. Nothing here changes what a flow does."""
+"""How a command starts and ends: quickly, and tidily. Nothing here changes what a flow does."""
 
 import atexit
 import contextlib
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NoReturn
 
+from mnist_pipeline import process
+from mnist_pipeline.environment import amend_environment
+
 ENVIRONMENT = {  # unless it is set already
-    "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does the server, whose telemetry locks a new database
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's telemetry, which locks a new database
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.console.Console",  # prints each error once
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # the library's warnings are log lines of the run
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # those from before the run go to the console only
-    "PREFECT_UI_URL": "http://127.0.0.1:4200",  # where a lasting server listens (`make server`): links open there
-    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200,http://localhost:4200",  # not just any page
+    "PREFECT_SERVER_UI_API_URL": "/api",  # of the server that the UI came from, whatever its port
 }
 
 
+def begin() -> None:
+    """Set the environment, and let a signal end this command at once; it comes before the other imports."""
+    process.begin()
+    set_environment()
+
+
 def set_environment() -> None:
-    """Set `ENVIRONMENT`, before Prefect and MLflow are imported."""
+    """Set the environment of this process and of those that it starts, before Prefect and MLflow are imported."""
+    from mnist_pipeline.config import ROOT
+
+    amend_environment()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if "PREFECT_HOME" not in os.environ:  # a checkout has a database of its own; profiles are the user's
+        os.environ["PREFECT_HOME"] = str(ROOT / ".prefect")
+        os.environ.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")  # after 90 days
+        os.environ.setdefault("PREFECT_PROFILES_PATH", os.path.expanduser("~/.prefect/profiles.toml"))  # noqa: PTH111  # it never fails
 
 
 def pause_gc() -> None:
@@ -46,8 +58,7 @@ def resume_gc() -> None:
 def quick_exit(report: Callable[[BaseException], int]) -> None:
     """Exit as soon as all exit handlers have run, with the exit code that `report` returns for an error.
 
-    The interpreter would spend two seconds freeing its objects, which the end of the process does in no time. SIGTERM
-    exits in the same way, handlers and all.
+    The interpreter would spend two seconds freeing its objects, which the end of the process does in no time.
     """
     code = 0
 
@@ -56,20 +67,17 @@ def quick_exit(report: Callable[[BaseException], int]) -> None:
         code = 1
         code = report(error)
 
-    def terminate(*_: object) -> None:
-        nonlocal code
-        code = 128 + signal.SIGTERM
-        sys.exit(code)
-
     atexit.register(lambda: exit_now(code))  # registered first, runs last
     sys.excepthook = report_error
-    signal.signal(signal.SIGTERM, terminate)
 
 
 def exit_now(code: int = 0) -> NoReturn:
     """End the process without freeing its objects, and without exit handlers."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever reads them is gone, or the disk is full
+        code = code or 1
     os._exit(code)
 
 
@@ -89,28 +97,21 @@ def command() -> Iterator[None]:
     from prefect import tags
 
     from mnist_pipeline.tracking import processes, store
+    from tasks.track import stop_if_cancelled
 
     prepare()
-    try:
-        with store.as_store_errors(), tags(processes.process_id(store.in_progress_folder())):
-            yield
-    except BaseException:
-        processes.mark_crashed()  # Prefect's API may not have heard how the run ended
-        raise
+    with process.stoppable():
+        try:
+            this_process = processes.process_id(store.in_progress_folder())
+            with store.as_store_errors(), tags(this_process), stop_if_cancelled(this_process):
+                yield
+        except BaseException:
+            processes.mark_crashed()  # Prefect's API may not have heard how the run ended
+            raise
 
 
 def _quiet_console() -> None:
-    """Keep tracebacks off the console: Prefect logs two for each error, and its API keeps them.
-
-    The command itself reports an error in one line, or with Python's own traceback if it is not the user's.
-    """
-
-    def drop_traceback(record: logging.LogRecord) -> bool:
-        record.exc_info = record.exc_text = None  # the API's handler, on the inner logger, has it already
-        return True
-
+    """Keep the tracebacks of others off the console: the command reports an error in one line."""
     logging.raiseExceptions = False  # nor one for a line that the API does not accept
-    for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):  # which log some of their own
+    for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(drop_traceback)

@@ -1,12 +1,15 @@
 """Search for a better config on a Dask cluster, then train the best one and let the gate decide."""
 
-from flows import cli, startup
+from flows import startup
 
-if __name__ == "__main__":  # before the other imports: a bad option ends at once, and the Prefect API boots during them
+if __name__ == "__main__":  # before the other imports: a signal or a bad option ends it at once, and the API boots
+    startup.begin()
+    from flows import cli
+
     options = cli.start(cli.sweep)
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 
@@ -17,18 +20,19 @@ from prefect.futures import PrefectFuture
 
 from flows.cluster import cluster_client, task_runner
 from flows.retrain_flow import Retrained, final_state, train_and_decide
-from mnist_pipeline.config import Gate, Search, Space, space_from
+from mnist_pipeline.config import Gate, Search, Space, TrainConfig, space_from
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.tracking.processes import process_id
-from mnist_pipeline.tracking.store import in_progress_folder, study_storage, tracking_uri
+from mnist_pipeline.tracking.store import as_store_errors, in_progress_folder, study_storage, tracking_uri
 from mnist_pipeline.training import search as optuna_search
+from mnist_pipeline.training.loop import check_trainable
 from mnist_pipeline.training.search import Outcome
 from tasks.download import download
 from tasks.notify import notify_of_state
 from tasks.split import split
 from tasks.sweep import summarize
-from tasks.track import mlflow_run, reconcile_runs, sweep_run
+from tasks.track import mlflow_run, parent_run, reconcile_runs
 from tasks.trial import answer_pruning_questions, trial
 from tasks.validate import validate
 
@@ -39,6 +43,7 @@ class Swept:
 
     best_trial: int
     val_accuracy: float
+    config: TrainConfig
     retrained: Retrained
 
 
@@ -49,6 +54,7 @@ class Swept:
     on_completion=[notify_of_state],
     on_failure=[notify_of_state],
     on_crashed=[notify_of_state],
+    log_prints=True,
 )
 def sweep_flow(
     search: Search = Search(),
@@ -59,11 +65,17 @@ def sweep_flow(
     """Try configs until the study has as many as `search` asks for, train the best one and let the gate decide."""
     reconcile_runs()
     splits = split(download(source), source)
+    largest = TrainConfig(batch_size=max(space.batch_size), hidden=(max(space.units),) * max(space.layers))
+    check_trainable(largest, splits.schema, images=len(splits.train) * 4 // 5)  # a validation fifth is cut off
     client = cluster_client()
     workers = max(1, len(client.scheduler_info()["workers"]))
-    study = optuna_search.open_study(search.study or "sweep", study_storage(), search, workers=workers)
-    params = asdict(space) | asdict(search) | {"workers": workers}
-    with sweep_run(params, study=study.study_name, run_id=study.user_attrs.get("mlflow_run")) as run:
+    scope = optuna_search.scope(search, space, dataset=source.name, data_sha256=splits.train.sha256)
+    with as_store_errors(study_storage()):
+        study = optuna_search.open_study(search.study or "sweep", study_storage(), search, scope, workers=workers)
+    run_id = study.user_attrs.get("mlflow_run")
+    params = scope | {"seed": search.seed, "pruner": search.pruner}
+    name = study.study_name
+    with parent_run(params, name=name, experiment=source.name, run_id=run_id, study=name) as run:
         study.set_user_attr("mlflow_run", run.id)
         validate(splits, run)
         submit = partial(
@@ -82,7 +94,7 @@ def sweep_flow(
     with mlflow_run(best, splits, fresh=False) as run:
         run.set_tags({"sweep": study.study_name, "sweep_trial": str(study.best_trial.number)})
         retrained = train_and_decide(best, splits, gate, run)
-    return final_state(retrained.entry, Swept(study.best_trial.number, study.best_value, retrained))
+    return final_state(retrained.entry, Swept(study.best_trial.number, study.best_value, best, retrained))
 
 
 def try_configs(
@@ -108,7 +120,9 @@ def try_configs(
             futures[future] = each.number
             future.add_done_callback(done.put)
         future = done.get()
-        optuna_search.tell(study, futures.pop(future), future.result(raise_on_failure=False))
+        number = futures.pop(future)
+        optuna_search.tell(study, number, future.result(raise_on_failure=False))
+        print(optuna_search.progress(study, number))
 
 
 if __name__ == "__main__":
@@ -117,9 +131,11 @@ if __name__ == "__main__":
     if space_file:
         options["space"] = space_from(space_file)
     with startup.command():
-        name = optuna_search.study_to_open(search.study, study_storage(), resume=search.resume)
+        with as_store_errors(study_storage()):
+            name = optuna_search.study_to_open(search.study, study_storage(), resume=search.resume)
         options["search"] = replace(search, study=name)
         state = sweep_flow.with_options(task_runner=task_runner(search))(**options, return_state=True)
         swept: Swept = state.result()  # type: ignore[assignment]  # a flow that returns a state is typed as if it did not
     print(f"\nBest trial        {swept.best_trial} of {name}, {swept.val_accuracy:.2%} on the validation part")
-    print(f"{state.name}: {state.message}\n{swept.retrained.trained}")
+    print(f"Best config       {' '.join(cli.options_of(swept.config))}")
+    print(f"{state.message}\n{swept.retrained.trained}")

@@ -1,1 +1,1 @@
-"""The library: data, model, training, evaluation, figures and tracking. It knows nothing of Prefect."""
+"""The library: data, model, training, evaluation, figures and tracking. It never imports Prefect."""

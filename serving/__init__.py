@@ -1,1 +1,1 @@
-"""The champion behind a web page and a small API, on this machine alone."""
+"""The champion behind a web page and a small API."""

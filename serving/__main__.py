@@ -1,52 +1,130 @@
 """Serve the champion, with a page to draw a digit on: `python -m serving`."""
 
-import os
+from mnist_pipeline import process
+
+if __name__ == "__main__":  # before the other imports: a signal ends it at once
+    process.begin()
+
+import asyncio
+import signal
+import socket
 import sys
+from dataclasses import dataclass
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import Port
 
-from mnist_pipeline.config import CHAMPION
+from mnist_pipeline.config import CHAMPION, FieldError, check, check_min_confidence
+from mnist_pipeline.environment import TOKEN
+from mnist_pipeline.web import is_loopback, listen
 
 app = App(name="python -m serving", version_flags=[], exit_on_error=False, print_error=False, verbose=False)
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to serve. Raises `FieldError` if a value makes no sense."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets others in, who need the token in MNIST_PIPELINE_TOKEN."""
+    port: Port = 8000
+    """Port to listen on."""
+    model: str = CHAMPION
+    """Registered model; an alias is followed as it moves."""
+    min_confidence: float = 0.0
+    """Give no label to an image that is less certain, or unclear."""
+    log: Flag = False
+    """Keep each answered image in served.db, so that it can be corrected."""
+    keep: int = 100_000
+    """Maximum number of images kept."""
+    share_log: Flag = False
+    """Hand the log to those with the token: monitoring then takes this server's address."""
+    allowed_host: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """Name under which a proxy in front of the server is reached."""
+    root_path: str = ""
+    """Path, such as /digits, that a proxy adds for its clients."""
+    no_token: Flag = False
+    """Let others in without a token, as a proxy asks for a password."""
+    drain: float = 2.0
+    """Seconds to go on answering after SIGTERM, while /ready says no."""
+
+    def __post_init__(self) -> None:
+        check_min_confidence(self.min_confidence)
+        check(self.keep >= 1, "keep", self.keep, "at least 1")
+        check(self.log or not self.share_log, "share_log", self.share_log, "left out without --log")
+        check(0 <= self.drain <= 600, "drain", self.drain, "between 0 and 600")
 
 
 @app.default
-def serve(
-    *,
-    port: Annotated[Port, Parameter(help="Port on 127.0.0.1, which only this machine can reach.")] = 8000,
-    model: Annotated[str, Parameter(help="Registered model; an alias is followed as it moves.")] = CHAMPION,
-) -> None:
+def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     """Serve a registered model, with a page to draw a digit on."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
+    from serving.access import token_for
+
+    token = token_for(options.host, no_token=options.no_token)
+    if options.share_log and not token:
+        raise ValueError(f"--share-log hands the log to those with the token: set {TOKEN}")
+    remedy = f'make serve ARGS="--port {options.port + 1}" takes another'
+    listener = listen(options.port, host=options.host, remedy=remedy)
     import torch
     import uvicorn
 
     from mnist_pipeline.tracking.store import as_store_errors, prepare
     from serving.app import create_app
+    from serving.connection import Connection
+    from serving.log import LogWriter
 
     torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine
     sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that polls the alias
+    own_name = () if is_loopback(options.host) or options.host in ("0.0.0.0", "::") else (options.host,)
     with as_store_errors():
         prepare()
-        web = create_app(model)
-    print(f"Draw an image on http://127.0.0.1:{port}", flush=True)
-    uvicorn.run(
+        web = create_app(
+            options.model,
+            allowed_hosts=(*options.allowed_host, *own_name),
+            token=token,
+            min_confidence=options.min_confidence,
+            log=LogWriter(keep=options.keep) if options.log else None,
+            share_log=options.share_log,
+        )
+    config = uvicorn.Config(
         web,
-        host="127.0.0.1",
-        port=port,
+        http=Connection,
+        root_path=f"/{options.root_path.strip('/')}".rstrip("/"),
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing here depends on them, so nobody's are trusted
         limit_concurrency=200,
         timeout_graceful_shutdown=5,
     )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:  # it is the second signal
+                process.exit_at_once(sig)
+            web.state.draining = sig == signal.SIGTERM
+            super().handle_exit(sig, frame)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if web.state.draining:
+                await asyncio.sleep(options.drain)  # until those who send requests have seen that it is not ready
+                for closing in (*self.servers, *(sockets or ())):
+                    closing.close()
+                await asyncio.sleep(min(options.drain, 0.2))  # for the request of a connection that was just made
+            await super().shutdown(sockets)
+
+    name = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"Draw an image on http://{name}:{listener.getsockname()[1]}", flush=True)
+    Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
     try:
         app()
+    except FieldError as error:
+        sys.exit(f"serving: --{error.field.replace('_', '-')} {error.problem}")
     except (CycloptsError, ValueError, OSError) as error:
         sys.exit(f"serving: {error}")

@@ -3,117 +3,184 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
-import torch
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import ClientDisconnect
 
 from mnist_pipeline.config import CHAMPION
-from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.served import Source
+from mnist_pipeline.web import protect
 from serving import payload
+from serving.access import HEADERS, Bearer, ResponseHeaders
+from serving.answers import Answers, Asked
 from serving.champion import Champion, Loaded
+from serving.log import LogWriter
+from serving.metrics import Metrics
 
+PAGE = Path(__file__).parent / "page"
+LOG_PART = 2**16  # bytes of a log in one piece
 BODY_TIMEOUT = 15  # seconds that a body may take to arrive
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 
-class SecurityHeaders:
-    """Adds `HEADERS` to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
-
-
-def create_app(model: str = CHAMPION, *, poll_interval: float = 2) -> FastAPI:
+def create_app(
+    model: str = CHAMPION,
+    *,
+    poll_interval: float = 2,
+    allowed_hosts: Sequence[str] = (),
+    token: str | None = None,
+    min_confidence: float = 0.0,
+    log: LogWriter | None = None,
+    share_log: bool = False,
+) -> FastAPI:
     """Return the app around what `model` names, which it polls every `poll_interval` seconds.
 
-    Raises `ValueError` if there is no such model.
+    It answers under the names of this machine and `allowed_hosts`, or under any name to those that have the `token`.
+    Below `min_confidence` it gives no label. What it answers is kept in `log`, of which a
+    copy is handed out with `share_log`. Raises `ValueError` if there is no such
+    model; an alias is waited for.
     """
-    champion = Champion(model)
+    if wrong := [host for host in allowed_hosts if not re.fullmatch(r"[\w.-]+", host)]:
+        raise ValueError(f"an allowed host is a name alone, such as digits.example.org, not {wrong[0]!r}")
+    champion, metrics = Champion(model), Metrics(log)
+    answers = Answers(min_confidence, log, metrics)
     limiter = anyio.CapacityLimiter(os.cpu_count() or 1)  # images decoded and predicted at once, each in some memory
 
     @contextlib.asynccontextmanager
-    async def follow_champion(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower = asyncio.create_task(champion.follow(poll_interval))
+        if log:
+            log.start()
         yield
         follower.cancel()
+        if log:
+            log.close()  # after the last request
 
-    app = FastAPI(title="mnist-pipeline", lifespan=follow_champion, docs_url=None, redoc_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
-    app.add_middleware(SecurityHeaders)
+    app = FastAPI(title="mnist-pipeline", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.draining = False
+    app.add_middleware(protect, allowed_hosts, any_name=token is not None)
+    app.add_middleware(ResponseHeaders)
+    app.add_middleware(metrics.count)
+    api = APIRouter(dependencies=[Depends(Bearer(token))], responses=payload.NO_TOKEN if token else {})
+
+    def loaded() -> Loaded:
+        if not champion.loaded:
+            raise HTTPException(503, f"there is no model yet: {champion.last_error}", {"Retry-After": "5"})
+        return champion.loaded
 
     @app.exception_handler(Exception)
     async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
-        # Starlette sends this from outside all middleware, SecurityHeaders included.
+        # Starlette sends this from outside all middleware, ResponseHeaders included.
         return JSONResponse({"detail": "internal error: see the server's log"}, 500, HEADERS)
 
-    @app.post("/predict", responses=payload.ERRORS, openapi_extra=payload.BODY)
-    async def predict(request: Request) -> JSONResponse:
-        """Predict what an image shows: a PNG or JPEG of any size, or pixels as the model takes them."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    @api.post("/predict", responses=payload.ERRORS, openapi_extra=payload.BODY)
+    async def predict(
+        request: Request, probabilities: bool = False, seen: bool = False, log: bool = True
+    ) -> JSONResponse:
+        """Predict what an image shows: a PNG or JPEG of any size, or pixels as the model takes them.
+
+        With `probabilities`, the answer has that of every class; with `seen`, the one for a picture has the pixels that
+        the network was shown. A server that keeps what it answers does not keep this with `log=false`.
+        """
+        kind = _content_type(request)
         if kind not in (*payload.PICTURES, "multipart/form-data", "application/json"):
             raise HTTPException(415, f"{kind or 'no content type'} is not accepted: {payload.ACCEPTED}")
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                body = await payload.read_body(request.headers, request.stream())
-        except TimeoutError:
-            raise HTTPException(408, f"the body took more than {BODY_TIMEOUT} seconds to arrive") from None
+        body = await _body(request, payload.MAX_BODY)
         if kind == "multipart/form-data":
             body = await payload.picture_in_form(request.headers, body)
-        read = payload.from_json if kind == "application/json" else payload.from_picture
-        return JSONResponse(await anyio.to_thread.run_sync(_answer, champion.loaded, read, body, limiter=limiter))
+        is_array = kind == "application/json"
+        read = payload.from_json if is_array else payload.from_picture
+        source: Source = "page" if "origin" in request.headers else "picture"  # a browser names the page's origin
+        asked = Asked("array" if is_array else source, probabilities, seen, log)
+        answer = await anyio.to_thread.run_sync(answers.answer, loaded(), read, body, asked, limiter=limiter)
+        return JSONResponse(answer)
+
+    @api.post("/feedback", responses=payload.FEEDBACK_ERRORS, openapi_extra=payload.FEEDBACK_BODY)
+    async def feedback(request: Request) -> dict[str, str]:
+        """Record what an image was, by the `id` that its answer has on a server that keeps what it answers."""
+        if not log:
+            raise HTTPException(404, "this server keeps nothing that could be corrected: --log makes it")
+        if (kind := _content_type(request)) != "application/json":
+            raise HTTPException(415, f"{kind or 'no content type'} is not accepted: send application/json")
+        answer, label = payload.feedback(await _body(request, payload.MAX_FEEDBACK))
+        try:
+            await asyncio.wrap_future(log.correct(answer, label))
+        except LookupError as error:
+            raise HTTPException(404, str(error.args[0])) from None
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        except OSError as error:
+            raise HTTPException(503, str(error)) from None
+        return {"id": answer, "label": label}
+
+    @api.get("/model", responses={503: payload.ERRORS[503]})
+    def model_card() -> dict[str, Any]:
+        """Return how good the version that answers is, when it was promoted, its classes, and how it answers."""
+        now = loaded()
+        schema = now.network.schema
+        return champion.card(now) | {
+            "classes": schema.classes,
+            "image_size": (schema.height, schema.width),
+            "min_confidence": min_confidence,
+            "log": log is not None,  # whether answers are kept
+        }
+
+    @api.get("/log", response_class=StreamingResponse, include_in_schema=share_log)
+    def log_copy() -> StreamingResponse:
+        """Return a copy of what was kept, an SQLite file, which `monitor_flow.py --log ADDRESS` fetches."""
+        if not (log and share_log):
+            raise HTTPException(404, "this server hands out no log: --share-log makes it")
+        try:
+            copy = log.copy()
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise HTTPException(503, f"the log cannot be copied now: {error}") from None
+        length = {"Content-Length": str(os.fstat(copy.fileno()).st_size)}
+        parts = iter(lambda: copy.read(LOG_PART), b"")
+        return StreamingResponse(parts, media_type="application/vnd.sqlite3", headers=length)
+
+    @api.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
+    def exposition() -> Response:
+        """Return the counters in the format of Prometheus."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """Return which version answers, and what keeps the server from following the alias, if anything."""
-        return {"status": "ok", "model_version": champion.loaded.version, "last_error": champion.last_error}
+        version = champion.loaded.version if champion.loaded else None
+        return {"status": "ok", "model_version": version, "last_error": champion.last_error}
 
-    @app.get("/model")
-    def model_card() -> dict[str, Any]:
-        """Return how good the version that answers is, when it was promoted, and its classes."""
-        loaded = champion.loaded
-        schema = loaded.network.schema
-        image_size = (schema.height, schema.width)
-        return Registry(loaded.name).card(loaded.version) | {"classes": schema.classes, "image_size": image_size}
+    @app.get("/ready", responses={503: {"description": "There is no model yet, or the server is stopping"}})
+    async def ready() -> JSONResponse:
+        """Return whether requests may be sent here: a model is loaded, and the server is not stopping."""
+        now = champion.loaded is not None and not app.state.draining
+        return JSONResponse({"ready": now}, 200 if now else 503)
 
-    app.router.default = StaticFiles(packages=[("serving", "page")], html=True)  # a mount would take GET /predict, too
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html")
+
+    app.include_router(api)
+    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount would take GET /predict, too
     return app
 
 
-def _answer(loaded: Loaded, read: Callable[[bytes, Schema], Any], body: bytes) -> dict[str, Any]:
-    schema = loaded.network.schema
-    pixels = read(body, schema)
-    with torch.inference_mode():
-        probabilities = loaded.network(torch.from_numpy(pixels))
-    predictions = [
-        {"label": schema.classes[best], "probabilities": row}
-        for best, row in zip(probabilities.argmax(dim=1).tolist(), probabilities.tolist(), strict=True)
-    ]
-    if read is payload.from_picture:
-        predictions[0]["seen"] = pixels[0].tolist()  # the network's input
-    return {"model": loaded.name, "model_version": loaded.version, "predictions": predictions}
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await payload.read_body(request.headers, request.stream(), limit)
+    except TimeoutError:
+        raise HTTPException(408, f"the body took more than {BODY_TIMEOUT} seconds to arrive") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client hung up before the body had arrived") from None

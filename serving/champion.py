@@ -1,13 +1,15 @@
 """The model that an alias names, followed as the alias moves."""
 
 import asyncio
+import contextlib
 import logging
+import re
 from dataclasses import dataclass
-
-import torch
+from typing import Any
 
 from mnist_pipeline.tracking.models import load_network
 from mnist_pipeline.tracking.registry import Registry, resolve
+from mnist_pipeline.tracking.store import as_store_errors
 from mnist_pipeline.training.model import Classifier
 
 logger = logging.getLogger("uvicorn.error")
@@ -19,16 +21,33 @@ class Loaded:
 
     name: str
     version: int
+    identity: tuple[int, int]
     network: Classifier
+    card: dict[str, Any]  # as the registry described it then
 
 
 class Champion:
-    """What `uri` names. A request keeps the version that is `loaded` when it starts, so a swap loses none."""
+    """What `uri` names. A request keeps the version that is `loaded` when it starts, so a swap loses none.
+
+    An alias that names no version yet is waited for.
+    """
 
     def __init__(self, uri: str) -> None:
+        """Load what `uri` names. Raises `ValueError` if it is neither an alias nor a version that exists."""
         self.uri = uri
-        self.loaded = load(*resolve(uri))
+        self.loaded: Loaded | None = None
         self.last_error: str | None = None  # why `loaded` may lag behind the alias
+        if not re.fullmatch("models:/[^/@]+@.+", uri):
+            resolve(uri)
+        self.poll()
+
+    def card(self, loaded: Loaded) -> dict[str, Any]:
+        """Return what the registry says of the version that answers; if it says nothing any more, what it said."""
+        registry = Registry(loaded.name)
+        with contextlib.suppress(OSError), as_store_errors():
+            if registry.identity(loaded.version) == loaded.identity:
+                return registry.card(loaded.version)
+        return loaded.card
 
     async def follow(self, interval: float) -> None:
         """Poll the alias every `interval` seconds."""
@@ -40,21 +59,21 @@ class Champion:
         """Load the version that the alias names now, if it is another; if that fails, keep serving what is loaded."""
         try:
             registry, version = resolve(self.uri)
-            if version != self.loaded.version:
+            if not self.loaded or registry.identity(version) != self.loaded.identity:
                 latest = load(registry, version)
-                logger.info(f"Serving version {version} of {registry.name}, in place of {self.loaded.version}")
+                if self.loaded or self.last_error:
+                    before = f", in place of {self.loaded.version}" if self.loaded else ""
+                    print(f"Serving version {version} of {registry.name}{before}", flush=True)
                 self.loaded = latest  # one assignment: there is always one whole model
             self.last_error = None
         except Exception as error:  # the store is away for a moment, or the version cannot be loaded
             if str(error) != self.last_error:
-                logger.warning(f"Still serving version {self.loaded.version}: {error}")
+                state = f"Still serving version {self.loaded.version}" if self.loaded else "Waiting for a model"
+                logger.warning(f"{state}: {error}")
             self.last_error = str(error)
 
 
 def load(registry: Registry, version: int) -> Loaded:
-    """Load a version and predict once: the first call is slow."""
-    network = load_network(registry.uri(version))
-    schema = network.schema
-    blank = torch.zeros((2, schema.height, schema.width), dtype=torch.uint8)
-    assert network(blank).shape == (2, len(schema.classes)), f"{registry.uri(version)} does not match its schema"
-    return Loaded(registry.name, version, network)
+    """Load a version, and what the registry says of it."""
+    identity, card = registry.identity(version), registry.card(version)
+    return Loaded(registry.name, version, identity, load_network(registry.uri(version)), card)

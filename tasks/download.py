@@ -12,7 +12,7 @@ from mnist_pipeline.data.source import DataSource
 
 
 def _is_worth_a_retry(_task: Task[..., Path], _task_run: TaskRun, state: State[Path]) -> bool:
-    """Retry what the network may have caused: a folder that cannot be written stays so."""
+    """Retry what the network may have caused: not local errors, which will not go away."""
     return isinstance(state.result(raise_on_failure=False), mnist.DownloadError)
 
 

@@ -7,10 +7,9 @@ from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking import models
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
 from mnist_pipeline.tracking.runs import Run
-from mnist_pipeline.training.evaluation import Evaluation
+from mnist_pipeline.training.evaluation import Evaluation, coverage
 from mnist_pipeline.training.model import MLP
 from tasks.champion_lock import champion_lock
-from tasks.report import results_table
 
 
 @task(name="register", task_run_name="register", cache_policy=NO_CACHE)
@@ -22,10 +21,11 @@ def register(
     model_uri = models.log_model(run, mlp, splits.test.pixels[:10], step=epoch, schema=splits.schema)
     sizes = "-".join(map(str, mlp.sizes))
     trained_by = f"Trained by [the run `{run.id}`]({run.url})."
+    covered = _coverage(splits, holdout)
     model = Registry(splits.source.model_name).register(
         run,
         model_uri,
-        description=f"{sizes}, {epoch} epochs: test {test}, holdout {holdout}. {trained_by}",
+        description=f"{sizes}, {epoch} epochs: test {test}, holdout {holdout}. {trained_by}\n\n{covered}",
         tags={
             "test_accuracy": f"{test.accuracy:.4f}",
             "holdout_accuracy": f"{holdout.accuracy:.4f}",
@@ -39,10 +39,12 @@ def register(
             "mlflow.note.content": f"""\
 A multilayer perceptron, {sizes}, trained for {epoch} epochs by `mnist-pipeline`.
 
-{results_table(test, holdout)}
+- test: {test}, loss {test.loss:.4f}, calibration error {test.calibration_error:.4f}
+- holdout: {holdout}, loss {holdout.loss:.4f}, calibration error {holdout.calibration_error:.4f}
 
-The losses are under *Model metrics*, the figures under *Artifacts*. It is version {model.number} of the registered \
-model `{model.name}`; with raw `uint8` images `{input_shape}`:
+[Compare it with the other runs]({run.comparison_url}). The losses are under *Model metrics*; the figures and the \
+numbers of each class under *Artifacts*. It is version {model.number} of the registered model `{model.name}`; with raw \
+`uint8` images `{input_shape}`:
 
 ```python
 model = mlflow.pyfunc.load_model("{model.uri}")
@@ -54,8 +56,20 @@ probabilities = model.predict(images)  # (N, {len(splits.schema.classes)}): {", 
     return model
 
 
-def promote_first(model: ModelVersion) -> ModelVersion:
-    """Make `model` the champion if there is none yet."""
+def _coverage(splits: Splits, holdout: Evaluation) -> str:
+    """Return, as Markdown, what a least confidence costs: the table from which to choose `--min-confidence`."""
+    rows = "\n".join(
+        f"| {row.min_confidence} | {row.share:.2%} | {row.accuracy:.2%} |"
+        for row in coverage(holdout.probabilities, splits.holdout.labels)
+        if row.min_confidence and row.answered
+    )
+    return f"| least confidence | of the holdout answered | of these right |\n| --- | --- | --- |\n{rows}"
+
+
+def promote_first(model: ModelVersion, holdout: Evaluation) -> ModelVersion:
+    """Make `model` the champion if there is none yet, and it beats guessing."""
+    if not holdout.beats_guessing:
+        return model
     registry = Registry(model.name)
     with champion_lock(registry):
         return registry.promote_first(model)

@@ -1,42 +1,47 @@
 """The MLflow run that goes with a flow run, and what makes both tell the same story."""
 
 import contextlib
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.context import TagsContext
+from prefect.exceptions import Abort
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as current_flow_run
-from prefect.states import Completed, Crashed
+from prefect.states import Cancelled, Completed, Crashed
 
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.process import Stopped
 from mnist_pipeline.tracking import processes, runs, store
 from mnist_pipeline.tracking.provenance import fingerprint, provenance
 from mnist_pipeline.tracking.runs import Run
+from mnist_pipeline.training.loop import check_trainable
 from tasks.notify import notify
 
 FLOW_RUN_ID = "prefect.flow_run_id"
-NOT_COMPLETED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.CRASHED]
+NOT_COMPLETED = [StateType.PENDING, StateType.RUNNING, StateType.CRASHED, StateType.CANCELLING, StateType.CANCELLED]
+POLL_INTERVAL = 2  # seconds between two questions whether the run has been cancelled
 
 
 @contextlib.contextmanager
-def mlflow_run(config: TrainConfig, splits: Splits, *, fresh: bool) -> Iterator[Run]:
+def mlflow_run(config: TrainConfig, splits: Splits, *, fresh: bool, parent: Run | None = None) -> Iterator[Run]:
     """Open the MLflow run of a training; resume one that was interrupted, unless a `fresh` start is wanted."""
+    check_trainable(config, splits.schema, images=len(splits.train))  # before there is a run
     source, parts = splits.source, splits.named()
     params = asdict(config) | {"dataset": source.name, "data_sha256": splits.sha256}
     params |= {"holdout_sha256": splits.holdout.sha256} | {f"{name}_size": len(part) for name, part in parts.items()}
     if splits.extra:
         params |= {"extra_sha256": splits.extra.examples.sha256, "extra_size": len(splits.extra.examples)}
-    tags = provenance() | _flow_run_tags()
-    name = str(config) if source.name == "mnist" else f"{source.name}, {config}"
-    with runs.start_run(
-        params=params, tags=tags, fingerprint=fingerprint(config, splits), fresh=fresh, name=name
-    ) as run:
+    tags = provenance() | _flow_run_tags() | ({"mlflow.parentRunId": parent.id} if parent else {})
+    own = {"fingerprint": fingerprint(config, splits), "name": str(config), "experiment": source.name}
+    with runs.start_run(params=params, tags=tags, fresh=fresh, **own) as run:
         if run.was_interrupted:
             _warn(f"Resuming the MLflow run {run.id}, which was interrupted (--fresh starts anew)")
         for part, examples in parts.items():
@@ -46,10 +51,12 @@ def mlflow_run(config: TrainConfig, splits: Splits, *, fresh: bool) -> Iterator[
 
 
 @contextlib.contextmanager
-def sweep_run(params: dict[str, object], *, study: str, run_id: str | None) -> Iterator[Run]:
-    """Open the MLflow run of a sweep, the parent of its trials' runs; the one with `run_id` if the study has one."""
-    tags = provenance() | _flow_run_tags() | {"study": study}
-    with runs.start_run(params=params, tags=tags, run_id=run_id, name=study) as run:
+def parent_run(
+    params: Mapping[str, object], *, name: str, experiment: str, run_id: str | None = None, **tags: str
+) -> Iterator[Run]:
+    """Open the MLflow run of what is more than one training: of a sweep, of several seeds, of an inspection's folds."""
+    all_tags = provenance() | _flow_run_tags() | tags
+    with runs.start_run(params=params, tags=all_tags, run_id=run_id, name=name, experiment=experiment) as run:
         yield run
 
 
@@ -61,28 +68,76 @@ def reconcile_runs() -> None:
     folder = store.in_progress_folder()
     process = processes.process_id(folder)
     TagsContext.get().current_tags.discard(process)  # for each task with a tag, Prefect asks for a slot: up to 2 s
+    if process not in current_flow_run.tags:
+        tag_flow_run(process)
     with get_client(sync_client=True) as client:
-        if current_flow_run.id and process not in current_flow_run.tags:
-            client.update_flow_run(UUID(current_flow_run.id), tags=[*current_flow_run.tags, process])
         for dead in processes.dead_processes(folder):
             _close_runs(dead, client)
         if not store.is_local():
             _close_lost_runs(client)
 
 
+def tag_flow_run(tag: str) -> None:
+    """Add a tag to the current flow run: Prefect's UI filters by tags."""
+    if not current_flow_run.id:
+        return
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(UUID(current_flow_run.id))
+        client.update_flow_run(flow_run.id, tags=[*flow_run.tags, tag])
+
+
+@contextlib.contextmanager
+def stop_if_cancelled(process: str) -> Iterator[None]:
+    """Stop within the block when the flow run of this `process` is cancelled in Prefect: it has no worker to do so."""
+    ended = threading.Event()
+    main = threading.main_thread().ident
+    assert main
+
+    def watch() -> None:
+        cancelled = _runs_of(process, [StateType.CANCELLING, StateType.CANCELLED])
+        with get_client(sync_client=True) as client:
+            while not ended.wait(POLL_INTERVAL):
+                with contextlib.suppress(Exception):  # the API is away
+                    if client.read_flow_runs(flow_run_filter=cancelled):
+                        signal.pthread_kill(main, signal.SIGUSR1)
+                        return
+
+    def abort(*_: object) -> None:
+        if current_flow_run.id and not ended.is_set():
+            raise Abort("cancelled in Prefect")  # on which Prefect's engine leaves the state as it is
+
+    signal.signal(signal.SIGUSR1, abort)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except Abort:
+        with get_client(sync_client=True) as client:
+            _close_runs(process, client)
+        raise Stopped("cancelled in Prefect; the same command resumes where this one stopped") from None
+    finally:
+        ended.set()
+
+
+def _runs_of(process: str, states: list[StateType]) -> FlowRunFilter:
+    return FlowRunFilter.model_validate({"tags": {"all_": [process]}, "state": {"type": {"any_": states}}})
+
+
 def _close_runs(process: str, client: SyncPrefectClient) -> None:
-    """End the runs of a dead process: Completed if MLflow has all of its work, else Crashed and KILLED."""
+    """End the runs of a process that is gone: as Completed if MLflow has all of its work, else as KILLED.
+
+    In Prefect that is Cancelled if someone asked for it, else Crashed.
+    """
     statuses = runs.close_runs(process)
-    left_behind = {"tags": {"all_": [process]}, "state": {"type": {"any_": NOT_COMPLETED}}}
-    for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(left_behind)):
+    for flow_run in client.read_flow_runs(flow_run_filter=_runs_of(process, NOT_COMPLETED)):
         finished = statuses.get(str(flow_run.id)) == "FINISHED"
-        if flow_run.state_type == StateType.CRASHED and not finished:
+        if flow_run.state_type in TERMINAL_STATES and not finished:
             continue
         message = "Its process is gone" + (", with all of its work done" if finished else "")
-        state: State[object] = (Completed if finished else Crashed)(message=message)
-        client.set_flow_run_state(flow_run.id, state, force=True)
+        cancelled = flow_run.state_type == StateType.CANCELLING
+        end = Completed if finished else Cancelled if cancelled else Crashed
+        client.set_flow_run_state(flow_run.id, end(message=message), force=True)
         _warn(f"{flow_run.name}: {message}. Its runs are closed")
-        if not finished:
+        if not (finished or cancelled):
             notify("killed", flow_run, message)
 
 

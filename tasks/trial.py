@@ -15,8 +15,8 @@ from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Examples, load_splits, validation_split
+from mnist_pipeline.environment import amend_environment
 from mnist_pipeline.tracking import runs
-from mnist_pipeline.training.evaluation import evaluate, predict
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
 from mnist_pipeline.training.search import Outcome
@@ -39,16 +39,16 @@ def trial(
     A trial that is run again, as its worker was killed, reopens its own MLflow run, a child of the run `sweep`. If the
     sweep's `process` is killed, that run is closed with its own.
     """
+    amend_environment()  # a worker that was started by Dask's own command has the user's
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     training, validation, classes = _parts(source, data_sha256)
     mlp = MLP.from_config(config, inputs=training.images[0].numel(), outputs=classes)
-    accuracy = 0.0
+    accuracy, val = 0.0, (validation.images, validation.labels)
     with runs.start_trial(sweep, number, config, process=process) as run:
-        for epoch in fit(mlp, training.images, training.labels, config):
-            evaluation = evaluate(predict(mlp, validation.images), validation.labels)
-            accuracy = evaluation.accuracy
-            metrics = {"train_loss": epoch.train_loss, "val_accuracy": accuracy, "val_loss": evaluation.loss}
-            run.log_metrics(metrics, step=epoch.number)
+        for epoch in fit(mlp, training.images, training.labels, config, val=val):
+            assert epoch.val
+            accuracy = epoch.val.accuracy
+            run.log_epoch(epoch)
             if epoch.number < config.epochs and _should_prune(sweep, number, epoch.number, accuracy):
                 run.set_tags({"trial_state": "pruned"})
                 return Outcome(accuracy, pruned=True)

@@ -1,10 +1,12 @@
 """One temporary home, one Prefect API and one trained model for the whole session."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -27,16 +29,32 @@ from mnist_pipeline.config import TrainConfig  # noqa: E402
 from mnist_pipeline.data import mnist  # noqa: E402
 from mnist_pipeline.data.source import DataSource  # noqa: E402
 from mnist_pipeline.data.splits import Splits, load_splits  # noqa: E402
-from mnist_pipeline.tracking import store  # noqa: E402
+from mnist_pipeline.tracking import sqlite, store  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def same_store_afterwards() -> Iterator[None]:
+    """Give the next test the MLflow store that this one began with: which one is used is a global of MLflow's."""
+    uri = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(uri)
+
+
+@pytest.fixture(scope="session")
+def empty_database(home: Path) -> Path:
+    """An empty database as a first run creates it, which takes MLflow's migrations two seconds."""
+    file = home / "empty.db"
+    sqlite.create(file)
+    return file
 
 
 @pytest.fixture
-def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+def empty_store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     store.prepare()
-    yield MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.undo()
-    store.prepare()  # MLflow's own idea of the store is global
+    assert store.experiment_id("mnist") == "1"
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 @pytest.fixture(scope="session")

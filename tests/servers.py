@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import uvicorn
+from starlette.types import ASGIApp
+
+from mnist_pipeline.web import listen
+from serving.connection import Connection
+
 
 def free_ports(count: int) -> list[int]:
     """Return different ports of the loopback on which nothing listens."""
@@ -33,6 +39,20 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except OSError:  # which urllib's errors are
         return False
+
+
+@contextmanager
+def running(app: ASGIApp, **options: Any) -> Iterator[str]:
+    """Run `app` in a thread, on connections as `python -m serving` has them; yield its address."""
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="critical", **options))
+    with listen(0, remedy="") as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def children(pid: int) -> list[int]:

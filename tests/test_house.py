@@ -30,10 +30,14 @@ FORBIDDEN = [  # importer, imported
 ]
 BELONGS = {  # each library may be imported only from modules whose names begin so
     "prefect": ("flows.", "tasks."),
-    "mlflow": (*(f"mnist_pipeline.tracking.{room}" for room in ("models", "reload_check", "runs", "sqlite", "store")),),
-    "cyclopts": ("flows.cli", "flows.champion", "serving.__main__"),
+    "mlflow": tuple(
+        f"mnist_pipeline.tracking.{room}"
+        for room in ("models", "pruning", "reload_check", "runs", "sqlite", "store", "transfer")
+    ),
+    "cyclopts": ("flows.cli", "flows.champion", "flows.feedback", "flows.ui", "serving.__main__"),
     "rich": ("flows.champion", "tasks.train"),
     "fastapi": ("serving.",),
+    "prometheus_client": ("serving.",),
     "torchvision": ("mnist_pipeline.data.mnist",),
     "optuna": ("flows.sweep_flow", "mnist_pipeline.training.search", "tasks.sweep", "tasks.trial"),
 }

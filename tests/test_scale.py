@@ -13,13 +13,15 @@ from tests.cluster.handbook import block
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "compose.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", ["bucket", "tracker", "prefect", "dask", "worker", "trials"])
+@pytest.mark.parametrize("name", ["bucket", "tracker", "prefect", "dask", "worker", "trials", "server"])
 def test_a_service_runs_the_documented_command_with_the_documented_settings(name: str) -> None:
     exports, (words,) = block(name)
     service = COMPOSE["services"][name]
     assert shlex.split(service["command"]) == words
-    expected = block("addresses")[0] if name in ("worker", "trials") else exports
-    assert service.get("environment", {}) == expected
+    expected = block("addresses")[0] if name in ("worker", "trials", "server") else exports
+    environment = dict(service.get("environment", {}))
+    assert environment.pop("MNIST_PIPELINE_TOKEN", None) == ("${MNIST_PIPELINE_TOKEN:-}" if name == "server" else None)
+    assert environment == expected
 
 
 def test_the_database_begins_with_the_documented_statements() -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from mnist_pipeline.config import config_from
+from mnist_pipeline.config import TrainConfig, with_recipe
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import load_splits
 from mnist_pipeline.training import evaluation
@@ -19,7 +19,7 @@ clock.tick("import")
 splits = load_splits(DataSource(), Path(sys.argv[1]) / "MNIST" / "raw")
 clock.tick("load")
 
-config = config_from(json.loads(sys.argv[2]))
+config = TrainConfig(**with_recipe(json.loads(sys.argv[2])))
 mlp = MLP.from_config(config, inputs=784, outputs=10)
 epochs = fit(mlp, splits.train.images, splits.train.labels, config)
 if config.compile:

@@ -16,6 +16,7 @@ SAMPLE = 20_000  # images of a set that are measured: more would not change the 
 MODERATE, LARGE = 0.1, 0.25  # the rule of thumb of credit scoring, where the index comes from
 RENAMED = {"height of the light": "vertical centre", "side of the light": "horizontal centre"}  # since 0.1
 BY_CHANCE = 0.001  # how often two samples of the same kind may be reported as drift
+MAY_BE_CHANCE = "may be chance"  # the verdict on an index that two samples of one kind may have
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ def shifts(reference: Profile, part: Examples) -> list[Shift]:
     moved = int(np.abs(counts / counts.sum() - old / old.sum()).argmax())
     name = reference.schema.classes[moved]
     values = [f"{name}: {each[moved] / each.sum():.1%}" for each in (old, counts)]
-    rows = [_shift("classes", values, old, counts)]
+    rows = [shift("classes", values, old, counts)]
     for name, measured in _measure(part).items():
         before = reference.statistics[name]
         now = _statistic(measured, np.array(before.edges))
         values = [f"{each.mean:.3f} ± {each.std:.3f}" for each in (before, now)]
-        rows.append(_shift(name, values, np.array(before.counts), np.array(now.counts)))
+        rows.append(shift(name, values, np.array(before.counts), np.array(now.counts)))
     return rows
 
 
@@ -106,11 +107,12 @@ def chance_index(before: np.ndarray, now: np.ndarray) -> float:
     return float(chi2.isf(BY_CHANCE, len(before) - 1) * (1 / before.sum() + 1 / now.sum()))
 
 
-def _shift(statistic: str, values: list[str], before: np.ndarray, now: np.ndarray) -> Shift:
+def shift(statistic: str, values: list[str], before: np.ndarray, now: np.ndarray) -> Shift:
+    """Compare two histograms over the same bins; `values` say in words what each is."""
     index = stability_index(before, now)
     verdict = "large" if index > LARGE else "moderate" if index > MODERATE else "none"
     if verdict != "none" and index < chance_index(before, now):
-        verdict = "may be chance"
+        verdict = MAY_BE_CHANCE
     return Shift(statistic, values[0], values[1], round(index, 4), verdict)
 
 

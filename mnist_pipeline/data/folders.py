@@ -1,6 +1,11 @@
 """A user's own data: a folder of images for each class, or IDX files under MNIST's names."""
 
-from collections.abc import Sequence
+import contextlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +13,20 @@ from PIL import Image
 
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data import preprocessing
-from mnist_pipeline.data.readers import LabelledImages, image_files, read_idx, read_pictures
+from mnist_pipeline.data.readers import (
+    LabelledImages,
+    find_pictures,
+    is_hidden,
+    no_images,
+    numbered,
+    read_idx,
+    read_pictures,
+)
 from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.text import printable
 
 MAX_OWN_SIZE = 64  # pixels of height or width up to which images that are all of one size keep it
+PART = r"(?<![a-z])(train|test|val|t10k)(?:ing|set|id|idation)?(?![a-z])"  # in the names of files and folders
 IDX_FILES = {  # images and labels, packed or not
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -24,72 +39,104 @@ def read(folder: Path, *, image_size: int | None = None) -> tuple[Schema, list[L
 
     Raises `ValueError` if it is not a dataset.
     """
-    if _is_idx(folder):
+    if files := _idx_files(folder):
         if image_size:
             raise FieldError("image_size", f"is for folders of images: those in {folder} are used as they are")
-        parts = [_read_idx_part(folder, part) for part in IDX_FILES if part == "train" or _idx_file(folder, part)]
-        height, width = parts[0].pixels.shape[1:]
-        count = max(int(part.labels.max(initial=0)) for part in parts) + 1
-        schema = Schema(_idx_classes(folder, count=count), height, width)
-        for part in parts:
-            _check_size(part, folder, schema)
-        return schema, parts
+        if others := {*files} - {*IDX_FILES}:
+            raise ValueError(f"{folder} holds IDX files of {others.pop()}: move their images to train or to test")
+        arrays = [_read_idx_part(folder, files, part) for part in sorted({*files, "train"}, reverse=True)]
+        numbers, classes = _idx_classes(folder, np.concatenate([labels for _, labels in arrays]))
+        height, width = arrays[0][0].shape[1:]
+        schema = Schema(classes, height, width)
+        parts = [_labelled(pixels, labels, numbers, folder, schema) for pixels, labels in arrays]
+        return schema, [
+            replace(part, names=numbered(name, len(part))) for name, part in zip(IDX_FILES, parts, strict=False)
+        ]
     roots = _part_folders(folder)
     schema = _schema_of_classes(roots[0], image_size)
     return schema, [_read_class_folders(root, folder, schema) for root in roots]
 
 
-def read_more(folder: Path, schema: Schema) -> LabelledImages:
-    """Read more images of the classes in `schema`. Raises `ValueError` if they are of others."""
-    if not _is_idx(folder):
+def read_more(folder: Path, schema: Schema, dataset: Path) -> LabelledImages:
+    """Read more images of the classes in `schema`, under the labels of `dataset`. Raises `ValueError` for others."""
+    files = _idx_files(folder)
+    if not files:
         return _read_class_folders(folder, folder, schema)
-    part = _read_idx_part(folder, "train")
-    _check_size(part, folder, schema)
-    largest = int(part.labels.max(initial=0))
-    if largest >= len(schema.classes):
-        raise ValueError(f"the labels in {folder} go up to {largest}, and there are {len(schema.classes)} classes")
-    return part
+    known = [read_idx(kinds["labels"]) for kinds in _idx_files(dataset).values() if "labels" in kinds]
+    numbers = _idx_classes(dataset, np.concatenate(known))[0] if known else range(len(schema.classes))
+    pixels, labels = _read_idx_part(folder, files, "train")
+    if (folder / CLASSES_FILE).is_file() and _idx_classes(folder, labels)[1] == schema.classes:
+        numbers = range(len(schema.classes))  # it says itself what its labels stand for
+    part = _labelled(pixels, labels, numbers, folder, schema)
+    return replace(part, names=numbered("train", len(part)))
+
+
+def _part(name: str) -> str:
+    """Return which part of a dataset the name of a file or folder stands for: train, test, val, or none."""
+    found = {word.replace("t10k", "test") for word in re.findall(PART, name.lower())}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _part_folders(folder: Path) -> list[Path]:
     """Return the folders of train and test, of train alone, or the folder itself."""
-    names = [each.name for each in _folders(folder)]
-    if not names:
+    folder = _inner(folder)
+    parts = {each: _part(each.name) for each in _folders(folder)}
+    if not parts:
         raise ValueError(
             f"{folder} is not a dataset: it must hold a folder of images for each class, or train/ and test/ with such "
             f"folders, or IDX files with the names of MNIST's ({', '.join(IDX_FILES['train'])}, t10k-… for the holdout)"
         )
-    if "train" not in names or not _folders(folder / "train"):
+    train, test = ([each for each, part in parts.items() if part == wanted] for wanted in ("train", "test"))
+    are_parts = any(_folders(each) for each in train) or (all(parts.values()) and len({*parts.values()}) > 1)
+    if not are_parts:
         return [folder]
-    if others := sorted({*names} - {"train", "test"}):
-        raise ValueError(f"{folder} holds {', '.join(others)} beside train: move their images to train or to test")
-    return [folder / name for name in ("train", "test") if name in names]
+    if len(train) != 1 or len(test) > 1 or len(parts) > len(train + test):
+        names = printable(", ".join(each.name for each in parts))
+        raise ValueError(f"{folder} holds {names}: move all images to a folder train, or to train and test")
+    return [_inner(each) for each in train + test]
+
+
+def _inner(folder: Path) -> Path:
+    """Return the folder of the same name that is all that `folder` holds, as in many an archive, or `folder` itself."""
+    return folder / folder.name if [each.name for each in _folders(folder)] == [folder.name] else folder
 
 
 def _schema_of_classes(root: Path, image_size: int | None) -> Schema:
     """Return the classes in `root`, and the size that their images will have."""
-    classes = tuple(each.name for each in _folders(root))
+    folders = _folders(root)
+    classes = tuple(sorted({_class_name(each.name, root) for each in folders}))
     if len(classes) < 2:
-        raise ValueError(f"{root} holds one class only, {classes[0]}: there must be a folder of images for each of two")
-    if empty := [name for name in classes if not image_files(root / name)]:
-        suffixes = ", ".join(preprocessing.FILE_FORMATS)
-        raise ValueError(f"there are no images in {root / empty[0]}: the file types read are {suffixes}")
-    height, width = (image_size, image_size) if image_size else _common_size(image_files(root))
+        found = f"one class only, {classes[0]}" if classes else "no folder of images for a class"
+        raise ValueError(f"{root} holds {found}: there must be a folder of images for each of two")
+    files: list[Path] = []
+    for each in folders:
+        pictures, left_out = find_pictures(each)
+        if not pictures:
+            raise ValueError(no_images(each, left_out))
+        files += pictures
+    height, width = (image_size, image_size) if image_size else _common_size(files)
     return Schema(classes, height, width, "resized")
+
+
+def _class_name(name: str, where: Path) -> str:
+    """Return the name of a class, in the one form of its letters that Linux and macOS may both write."""
+    if (shown := printable(name)) != name:
+        raise ValueError(f"{where} holds a class whose name cannot be shown, {shown}: rename it")
+    return unicodedata.normalize("NFC", name)
 
 
 def _common_size(files: Sequence[Path]) -> tuple[int, int]:
     """Return the height and width of the images in `files` if all have the same and it is small; else MNIST's."""
-    sizes = set()
+    sizes = set[tuple[int, ...]]()
     for file in files:
-        try:
+        with contextlib.suppress(Exception):  # reported when it is read
             with Image.open(file) as image:
-                sizes.add(image.size)
-        except (OSError, Image.DecompressionBombError):  # reported when it is read
-            continue
-        if len(sizes) > 1 or max(image.size) > MAX_OWN_SIZE:
+                size = image.size[::-1]
+            if size not in sizes:  # it may be damaged, or to be rotated
+                sizes.add(preprocessing.read_grey(file).shape)
+        if len(sizes) > 1 or max(map(max, sizes), default=0) > MAX_OWN_SIZE:
             return preprocessing.SIDE, preprocessing.SIDE
-    ((width, height),) = sizes or {(preprocessing.SIDE, preprocessing.SIDE)}
+    ((height, width),) = sizes or {(preprocessing.SIDE, preprocessing.SIDE)}
     return height, width
 
 
@@ -98,64 +145,111 @@ def _read_class_folders(root: Path, folder: Path, schema: Schema) -> LabelledIma
     class_folders = _folders(root)
     if not class_folders and any(root.iterdir()):
         raise ValueError(f"{root} holds no folder of images for a class: nothing in it has a label")
-    pixels: list[np.ndarray] = []
+    pixels = [np.empty((0, schema.height, schema.width), np.uint8)]
     labels: list[int] = []
+    names: list[str] = []
+    colours: list[tuple[float, float]] = []
     unreadable: dict[str, str] = {}
+    left_out = _without_class(root)
     for each in class_folders:
-        if each.name not in schema.classes:
+        name = _class_name(each.name, root)
+        if name not in schema.classes:
             known = ", ".join(schema.classes[:20])
             raise ValueError(f"{each} is not one of the classes to train on: they are {known}")
-        images, problems = read_pictures(image_files(each), folder, schema)
-        pixels += images.values()
-        labels += [schema.classes.index(each.name)] * len(images)
-        unreadable |= problems
-    stacked = np.stack(pixels) if pixels else np.empty((0, schema.height, schema.width), np.uint8)
-    return LabelledImages(stacked, np.array(labels, np.int64), unreadable)
+        files, more = find_pictures(each)
+        read = read_pictures(files, folder, schema)
+        pixels.append(read.images)
+        labels += [schema.classes.index(name)] * len(read.images)
+        names += [str(each) for each in read.names]
+        colours += read.colours
+        unreadable |= read.unreadable
+        left_out += Counter(read.left_out) + more
+    return LabelledImages(
+        np.concatenate(pixels),
+        np.array(labels, np.int64),
+        unreadable,
+        left_out,
+        np.array(names, np.str_),
+        np.array(colours).reshape(-1, 2),
+    )
+
+
+def _without_class(root: Path) -> Counter[str]:
+    """Count the pictures in `root` that are in the folder of no class."""
+    left_out = Counter[str]()
+    for each in root.iterdir():
+        if each.is_dir() and each.name[0] == ".":
+            left_out[f"images in the hidden folder {printable(each.name)}"] += len(find_pictures(each)[0])
+        elif not each.is_dir() and not is_hidden(each) and each.suffix.lower() in preprocessing.FILE_FORMATS:
+            left_out["images beside the folders of the classes"] += 1
+    return +left_out
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir() and each.name[0] not in "._")
+    return sorted(each for each in folder.iterdir() if each.is_dir() and not is_hidden(each))
 
 
-def _is_idx(folder: Path) -> bool:
-    return any(_idx_file(folder, part, kind) for part in IDX_FILES for kind in (0, 1))
+def _idx_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the IDX files of images and of labels in each part, by what their names say, however they are spelled."""
+    found: dict[str, dict[str, Path]] = {}
+    visible = (each for each in folder.iterdir() if not is_hidden(each))
+    for each in sorted(visible, reverse=True):  # an unpacked file takes the place of its packed one
+        for file in (each, each / each.name):  # Kaggle puts each into a folder of its own name
+            kind = re.search("images|labels", file.name.lower())
+            part = _part(file.name)
+            if "idx" in file.name.lower() and part and kind and file.is_file():
+                other = found.setdefault(part, {}).get(kind[0], file)
+                if _stem(other) != _stem(file):
+                    raise ValueError(f"{folder} holds {file.name} and {other.name}: keep one set of files in it")
+                found[part][kind[0]] = file
+    return found
 
 
-def _idx_file(folder: Path, part: str, kind: int = 0) -> Path | None:
-    """Return the file of a part's images (kind 0) or labels (1), if it is there."""
-    name = IDX_FILES[part][kind]
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+def _stem(file: Path) -> str:
+    return re.sub(r"\.gz$|[\W_]", "", file.name.lower())
 
 
-def _read_idx_part(folder: Path, part: str) -> LabelledImages:
+def _read_idx_part(folder: Path, files: Mapping[str, Mapping[str, Path]], part: str) -> tuple[np.ndarray, np.ndarray]:
     arrays = []
-    for kind, (dimensions, wanted) in enumerate([(3, "images (N, height, width)"), (1, "labels (N,)")]):
-        file = _idx_file(folder, part, kind)
+    for name, kind, dimensions in zip(IDX_FILES[part], ("images", "labels"), (3, 1), strict=True):
+        file = files.get(part, {}).get(kind)
         if file is None:
-            name = IDX_FILES[part][kind]
             raise ValueError(f"there is no {name} in {folder}, nor {name}.gz")
         array = read_idx(file)
         if array.dtype != np.uint8 or array.ndim != dimensions:
+            wanted = "images (N, height, width)" if dimensions == 3 else "labels (N,)"
             raise ValueError(f"{file} must hold uint8 {wanted}, not {array.dtype} {array.shape}")
         arrays.append(array)
     pixels, labels = arrays
     if len(pixels) != len(labels):
         raise ValueError(f"{folder} holds {len(pixels):,} images and {len(labels):,} labels for {part}")
-    return LabelledImages(pixels, labels.astype(np.int64))
+    return pixels, labels
 
 
-def _check_size(part: LabelledImages, folder: Path, schema: Schema) -> None:
-    height, width = part.pixels.shape[1:]
+def _labelled(
+    pixels: np.ndarray, labels: np.ndarray, numbers: Sequence[int], folder: Path, schema: Schema
+) -> LabelledImages:
+    """Return the images of IDX files with their classes, which `numbers` stand for."""
+    height, width = pixels.shape[1:]
     if (height, width) != (schema.height, schema.width):
         raise ValueError(f"the images in {folder} are {height}×{width}, and not {schema.height}×{schema.width}")
+    if unknown := sorted({*labels.tolist()} - {*numbers}):
+        raise ValueError(f"{folder} has labels {unknown[:5]}, and the classes are {', '.join(map(str, numbers))}")
+    return LabelledImages(pixels, np.searchsorted(numbers, labels))
 
 
-def _idx_classes(folder: Path, *, count: int) -> tuple[str, ...]:
-    """Return the classes' names: those in the file beside the IDX files, or else their numbers."""
-    if not (folder / CLASSES_FILE).is_file():
-        return tuple(map(str, range(count)))
-    lines = (folder / CLASSES_FILE).read_text().split("\n")
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) < count or len({*names}) < len(names):
-        raise ValueError(f"{folder / CLASSES_FILE} must name {count} classes, each once, not {', '.join(names)}")
-    return names
+def _idx_classes(folder: Path, labels: np.ndarray) -> tuple[Sequence[int], tuple[str, ...]]:
+    """Return the numbers of the classes, and their names: those in the file beside the IDX files, or the numbers."""
+    numbers = np.unique(labels).tolist()
+    file = folder / CLASSES_FILE
+    if not file.is_file():
+        return numbers, tuple(map(str, numbers))
+    try:
+        lines = file.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not in UTF-8: save it as UTF-8 text") from None
+    names = tuple(_class_name(line.strip(), file) for line in lines if line.strip())
+    in_order = len(names) == len(numbers)  # else a line for each number from 0, whether there are images of it or not
+    if len({*names}) < len(names) or not (in_order or len(names) > max(numbers, default=-1)):
+        raise ValueError(f"{file} must name {len(numbers)} classes, each once, not {', '.join(names)}")
+    return (numbers if in_order else range(len(names))), names

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
-from mnist_pipeline.data.readers import LabelledImages
+from mnist_pipeline.data.readers import LabelledImages, numbered
 from mnist_pipeline.data.schema import DIGITS, Schema
 from mnist_pipeline.data.source import DataSource
 
@@ -69,7 +69,10 @@ def read(dataset: str, folder: Path) -> tuple[Schema, list[LabelledImages]]:
     found = _torchvision(dataset)
     official = [found(folder.parents[1], train=train) for train in (True, False)]
     classes = DIGITS if dataset == "mnist" else tuple(found.classes)
-    return Schema(classes), [LabelledImages(part.data.numpy(), part.targets.numpy()) for part in official]
+    parts = zip(("train", "test"), official, strict=True)
+    return Schema(classes), [
+        LabelledImages(part.data.numpy(), part.targets.numpy(), names=numbered(name, len(part))) for name, part in parts
+    ]
 
 
 def import_readers() -> None:

@@ -6,6 +6,7 @@ mass in the middle of 28×28, light on dark. Images out of a folder of the user'
 
 import io
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.data.segmentation import segment
 
 SIDE, BOX = 28, 20
 CENTRE = 14.0  # of mass: MNIST's own digits lie within half a pixel of it
+STRONG = 200  # of 255: what MNIST's strokes reach
 FORMATS = ("PNG", "JPEG")  # what the server accepts
 FILE_FORMATS = {  # what is read from disk: torchvision's, by suffix
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
     ".bmp": "BMP",
     ".pgm": "PPM",
     ".ppm": "PPM",
@@ -28,11 +32,10 @@ FILE_FORMATS = {  # what is read from disk: torchvision's, by suffix
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+FULL_SCALES = (1, 255, 4095, 65535)  # white in a picture of floats, or of 8, 12 or 16 bits in more
 MAX_PIXELS = 50_000_000  # a large photograph's; of anything larger only the header is read
+COLOUR_SAMPLE = 16  # pixels of height and width that a picture's mean colour is taken from
 WORKING_SIZE = 8 * BOX  # larger pictures are shrunk to this first: the result cannot show more
-FAINTEST = 24  # of 255: strokes that differ from the background by less are none
-UNEVEN = 64  # of 255: how far the light may fall off from the middle to a side
-NOISE, FULL = 0.15, 0.85  # of the strongest contrast: less is background, more is a full stroke
 
 
 class ImageError(ValueError):
@@ -43,17 +46,40 @@ class ImageTooLargeError(ImageError):
     """A picture with more pixels than it is safe to decode."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read from a picture."""
+
+    pixels: np.ndarray  # (N, height, width), uint8: one image, or each digit of a row
+    warning: str = ""  # why it is unclear, if it is
+    steps: dict[str, np.ndarray] = field(default_factory=dict)  # what was made of the picture on the way, by name
+    colour: tuple[float, float] = (0.0, 0.0)  # its mean red and its mean blue, less its mean green: -1 to 1
+
+
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
     """Map uint8 pixels to float32 in [0, 1]."""
     return pixels.to(torch.float32).div_(255)  # in place: 150 MB less for the training images
 
 
-def read(file: Path | bytes, schema: Schema = Schema()) -> np.ndarray:
-    """Read a picture of any size and colour as an image for a model with `schema`: uint8 (height, width).
+def read(file: Path | bytes, schema: Schema = Schema(), *, split: bool = False) -> Reading:
+    """Read a picture of any size and colour as an image for a model with `schema`, or with `split` each digit in a row.
 
     Bytes must be a PNG or a JPEG; a file may also be a BMP, PPM, TIFF or WebP. Raises `ImageError` if it is not one, is
-    damaged or too large, or if a digit is expected and nothing stands out.
+    damaged or too large.
     """
+    grey, colour = _decode(file, WORKING_SIZE * (2 if split else 1))
+    reading = like_mnist(grey, split=split) if schema.preprocessing == "like-mnist" else Reading(grey[None])
+    pixels = np.stack([resized(image, schema.height, schema.width) for image in reading.pixels])
+    return Reading(pixels, reading.warning, {"picture": grey, **reading.steps}, colour)
+
+
+def read_grey(file: Path | bytes, *, size: int = WORKING_SIZE) -> np.ndarray:
+    """Read a picture upright, as floats from 0 to 255: (H, W), shrunk to `size`. Raises `ImageError` as `read`."""
+    return _decode(file, size)[0]
+
+
+def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return a picture in grey, and its mean colour beyond grey."""
     formats = FORMATS if isinstance(file, bytes) else tuple(dict.fromkeys(FILE_FORMATS.values()))
     try:
         with warnings.catch_warnings():
@@ -64,40 +90,30 @@ def read(file: Path | bytes, schema: Schema = Schema()) -> np.ndarray:
                     raise ImageTooLargeError(
                         f"it has {width:,}×{height:,} pixels; at most {MAX_PIXELS:,} in all are allowed"
                     )
-                image.draft(None, (WORKING_SIZE, WORKING_SIZE))  # a JPEG is decoded no larger than needed
-                grey = _grey(ImageOps.exif_transpose(image))
-        if schema.preprocessing == "like-mnist":
-            grey = like_mnist(grey)
-        return resized(grey, schema.height, schema.width)
+                image.draft(None, (size, size))  # a JPEG is decoded no larger than needed
+                return _grey(ImageOps.exif_transpose(image), size), _colour(image)
     except Image.DecompressionBombError:
         raise ImageTooLargeError(f"it has far more than the {MAX_PIXELS:,} pixels that are allowed") from None
     except UnidentifiedImageError:
         raise ImageError(f"it is not a {' or a '.join(formats)}") from None
     except ImageError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow raises on damaged files
-        raise ImageError(f"it is damaged ({error})") from None
+    except Exception as error:  # Pillow raises anything on damaged files
+        problem = getattr(error, "strerror", None)
+        raise ImageError(f"it cannot be opened ({problem})" if problem else f"it is damaged ({error})") from None
 
 
-def like_mnist(grey: np.ndarray) -> np.ndarray:
-    """Make a grey picture (H, W), 0 to 255, look like MNIST's: uint8 (28, 28), light on dark.
+def like_mnist(grey: np.ndarray, *, split: bool = False) -> Reading:
+    """Make a grey picture (H, W), 0 to 255, look like MNIST's: light on dark, uint8 (1, 28, 28), of a row (N, 28, 28).
 
     One that already looks like that is left as it is.
     """
-    contrast = grey - _background(grey)
-    is_light = np.square(contrast.clip(min=0)).sum() >= np.square(contrast.clip(max=0)).sum()
-    light, foreground = (grey, _foreground(contrast)) if is_light else (255 - grey, _foreground(-contrast))
-    if grey.shape == (SIDE, SIDE) and np.median(_border(light)) < FAINTEST and _is_in_place(light * (foreground > 0)):
-        return light.astype(np.uint8)
-    digit = _fit(_crop(foreground))
-    rows, columns = _centre_of_mass(digit)
-    top, left = (
-        min(max(round(CENTRE - centre), 0), SIDE - length)
-        for centre, length in zip((rows, columns), digit.shape, strict=True)
-    )
-    field = np.zeros((SIDE, SIDE), np.uint8)
-    field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return field
+    for light in (grey, 255 - grey):
+        if not np.median(_border(light)) and light.max() > STRONG and _is_in_place(light):
+            return Reading(light.astype(np.uint8)[None])
+    found = segment(grey, split=split)
+    images = [np.round(digit * 255) if _is_in_place(digit) else _centred(digit) for digit in found.digits]
+    return Reading(np.stack(images).astype(np.uint8), found.warning, found.steps)
 
 
 def resized(grey: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -117,55 +133,68 @@ def resized(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     return pixels
 
 
-def _grey(image: Image.Image) -> np.ndarray:
+def _grey(image: Image.Image, size: int) -> np.ndarray:
     """Flatten colour and transparency; transparent pixels become white, or black behind light strokes."""
-    if image.mode.startswith("I"):  # 16 bits
-        return _shrunk(Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255)))
+    if image.mode[0] in "IF":  # more than 8 bits, or floats
+        return _shrunk(Image.fromarray(_scaled(np.asarray(image, np.float32))), size)
     if not image.has_transparency_data:
-        return _shrunk(image.convert("L"))
+        return _shrunk(image.convert("L"), size)
     grey, alpha = image.convert("RGBA").convert("LA").split()
-    opacity = _shrunk(alpha) / 255
-    shown = _shrunk(Image.composite(grey, Image.new("L", grey.size), alpha))  # times its opacity
+    opacity = _shrunk(alpha, size) / 255
+    shown = _shrunk(Image.composite(grey, Image.new("L", grey.size), alpha), size)  # times its opacity
     behind = 0 if shown.sum() > 127 * opacity.sum() else 255
     return shown + behind * (1 - opacity)
 
 
-def _shrunk(image: Image.Image) -> np.ndarray:
-    scale = WORKING_SIZE / max(image.size)
+def _colour(image: Image.Image) -> tuple[float, float]:
+    if image.mode[0] in "1LIF":  # there is none
+        return 0.0, 0.0
+    few = image.resize((COLOUR_SAMPLE, COLOUR_SAMPLE), Image.Resampling.NEAREST).convert("RGB")
+    red, green, blue = (np.asarray(few, np.float64).mean(axis=(0, 1)) / 255).tolist()
+    return red - green, blue - green
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    """Scale to 0 to 255, by the least of the usual depths that holds all of `pixels`: a file does not tell its own."""
+    low, high = pixels.min(), pixels.max()
+    scale = next((scale for scale in FULL_SCALES if high <= 1.1 * scale), 0)
+    if not scale or low < -0.1 * scale:  # or not a number
+        raise ImageError(f"its pixels are {low:g} to {high:g}: save it with 8 or 16 bits")
+    scaled: np.ndarray = (pixels * np.float32(255 / scale)).clip(0, 255)
+    return scaled
+
+
+def _shrunk(image: Image.Image, size: int) -> np.ndarray:
+    scale = size / max(image.size)
     if scale < 1:  # not by ImageOps.contain, which leaves nothing of a line
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BOX)
     return np.asarray(image, np.float32)
 
 
-def _foreground(contrast: np.ndarray) -> np.ndarray:
-    """Return how much each pixel belongs to a stroke, by how much lighter it is than the background: 0 to 1."""
-    foreground = contrast.clip(0)
-    strongest = foreground.max(initial=0)
-    if strongest < FAINTEST:
-        raise ImageError("it is blank: no digit stands out from its background")
-    scaled: np.ndarray = np.clip((foreground / strongest - NOISE) / (FULL - NOISE), 0, 1)
-    return scaled
-
-
-def _background(grey: np.ndarray) -> np.ndarray:
-    """Return the background as the border shows it: of one grey, or falling off to a side as light does on paper."""
-    background = np.median(_border(grey))
-    top, bottom, left, right = sides = [np.median(side) for side in (grey[0], grey[-1], grey[:, 0], grey[:, -1])]
-    if max(abs(side - background) for side in sides) > UNEVEN:  # a stroke touches a side
-        return np.full_like(grey, background, np.float32)
-    rows, columns = (np.linspace(-0.5, 0.5, length, dtype=np.float32) for length in grey.shape)
-    plane: np.ndarray = (background + (bottom - top) * rows[:, None] + (right - left) * columns).astype(np.float32)
-    return plane
-
-
 def _border(grey: np.ndarray) -> np.ndarray:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def _is_in_place(foreground: np.ndarray) -> bool:
-    in_size = BOX - 2 <= max(_crop(foreground).shape) <= BOX
-    return in_size and all(abs(centre - CENTRE) <= 0.75 for centre in _centre_of_mass(foreground))
+def _centred(digit: np.ndarray) -> np.ndarray:
+    """Put a digit (H, W), 0 to 1, into the middle of an image, by its centre of mass: (28, 28), 0 to 255."""
+    field = np.zeros((SIDE, SIDE))
+    if not digit.any():
+        return field
+    fitted = _fit(_crop(digit))
+    top, left = (
+        min(max(round(CENTRE - centre), 0), SIDE - length)
+        for centre, length in zip(_centre_of_mass(fitted), fitted.shape, strict=True)
+    )
+    field[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return field
+
+
+def _is_in_place(light: np.ndarray) -> bool:
+    """Return whether a light digit on black has MNIST's size and place."""
+    if light.shape != (SIDE, SIDE) or not light.any() or not BOX - 2 <= max(_crop(light).shape) <= BOX:
+        return False
+    return all(abs(centre - CENTRE) <= 0.75 for centre in _centre_of_mass(light))
 
 
 def _crop(foreground: np.ndarray) -> np.ndarray:
@@ -174,12 +203,12 @@ def _crop(foreground: np.ndarray) -> np.ndarray:
 
 
 def _fit(foreground: np.ndarray) -> np.ndarray:
-    """Fit a digit (H, W), 0 to 1, into the box, keeping its shape: uint8, the longer side 20."""
+    """Fit a digit (H, W), 0 to 1, into the box, keeping its shape: 0 to 255, the longer side 20."""
     height, width = foreground.shape
     scale = BOX / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     fitted = np.asarray(Image.fromarray(foreground.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0)
-    pixels: np.ndarray = np.round(fitted / fitted.max() * 255).astype(np.uint8)
+    pixels: np.ndarray = np.round(fitted / fitted.max() * 255)
     return pixels
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mnist_pipeline.config import ROOT, check
+from mnist_pipeline.config import MODEL, NO_OTHER_FIELDS, ROOT, check
 
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+MAX_NAME = 100  # letters: it is part of others, of which some stores take no more than 250
 DATASETS: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "kmnist")
 
 
@@ -18,11 +19,15 @@ class DataSource:
     Paths are made absolute, as their readers may run in another folder. Raises `FieldError` if a value makes no sense.
     """
 
+    __pydantic_config__ = NO_OTHER_FIELDS
+
     dataset: str = "mnist"
     """Dataset: mnist, which ships with the package; fashion-mnist or kmnist, downloaded; or a folder, with IDX files \
 or with a folder of images for each class."""
     extra: Path | None = None
     """Folder of more labelled images, of the same classes, for the training split alone."""
+    relabel: Path | None = None
+    """CSV file with other labels for some images, or none for those to leave out, as inspect_flow.py writes it."""
     image_size: int | None = None
     """Height and width to resize a folder's images to; by default their own, or 28 if they differ."""
     name: str = ""
@@ -42,8 +47,14 @@ or with a folder of images for each class."""
         if self.extra is not None:
             check(self.extra.is_dir(), "extra", self.extra, "an existing folder")
             object.__setattr__(self, "extra", self.extra.absolute())
+        if self.relabel is not None:
+            check(self.relabel.is_file(), "relabel", self.relabel, "an existing file")
+            object.__setattr__(self, "relabel", self.relabel.absolute())
         check(re.fullmatch(r"[\w.-]*", self.name) is not None, "name", self.name, "of letters, digits, . _ and -")
+        is_own = not self.is_named or self.name in ("", self.dataset)
+        check(is_own, "name", self.name, f"left out for {self.dataset}: it is that of a folder given as the dataset")
         object.__setattr__(self, "name", self.name or slug(self.dataset))
+        check(len(self.name) <= MAX_NAME, "name", self.name, f"at most {MAX_NAME} letters long")
         size = self.image_size
         check(size is None or 4 <= size <= 128, "image_size", size, "between 4 and 128")
         check(size is None or not self.is_named, "image_size", size, f"left out for {self.dataset}")
@@ -62,7 +73,7 @@ or with a folder of images for each class."""
     @property
     def model_name(self) -> str:
         """The name of the registered model."""
-        return f"{self.name}-mlp"
+        return _model_of(self.name)
 
 
 def slug(dataset: str) -> str:
@@ -70,7 +81,16 @@ def slug(dataset: str) -> str:
     return re.sub(r"[\W_]+", "-", Path(dataset).absolute().name.lower()).strip("-")
 
 
+def dataset_name(dataset: str) -> str:
+    """Return the name of a dataset, given by its name or its folder, which may be gone."""
+    is_name = dataset in DATASETS or (re.fullmatch(r"[\w.-]+", dataset) and not Path(dataset).is_dir())
+    return dataset if is_name else slug(dataset)
+
+
 def model_name(dataset: str) -> str:
     """Return the registered model's name for a dataset, given by its name or its folder, which may be gone."""
-    is_name = dataset in DATASETS or (re.fullmatch(r"[\w.-]+", dataset) and not Path(dataset).is_dir())
-    return f"{dataset if is_name else slug(dataset)}-mlp"
+    return _model_of(dataset_name(dataset))
+
+
+def _model_of(name: str) -> str:
+    return MODEL if name == "mnist" else f"{name}-mlp"

@@ -3,18 +3,22 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 import torch
 
+from mnist_pipeline.config import check
 from mnist_pipeline.data import folders, mnist
+from mnist_pipeline.data.corrections import Relabelled, relabel
 from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.readers import LabelledImages
 from mnist_pipeline.data.schema import DIGITS, Schema
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.text import printable
 
 HOLDOUT_SHARE = 0.15  # of the images, if the dataset has no holdout of its own: MNIST's is a seventh
 NEAR_DUPLICATE = 5 / 255  # root mean square difference of two normalised images that are the same: JPEG makes 1 to 4
@@ -28,6 +32,8 @@ class Examples:
     pixels: torch.Tensor  # (N, H, W), uint8 as stored
     labels: torch.Tensor  # (N,), int64
     sha256: str
+    names: np.ndarray | None = None  # (N,), str: of their files
+    colours: np.ndarray | None = None  # (N, 2), of pictures: see `Reading.colour`
 
     @cached_property
     def images(self) -> torch.Tensor:
@@ -57,7 +63,9 @@ class Splits:
     source: DataSource = DataSource()
     schema: Schema = Schema()
     extra: Extra | None = None  # part of `train`
+    relabelled: Relabelled | None = None
     unreadable: Mapping[str, str] = field(default_factory=dict)  # file → what is wrong with it
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what else → how many
 
     @property
     def sha256(self) -> str:
@@ -69,9 +77,9 @@ class Splits:
 
     def __str__(self) -> str:
         description = f"{len(self.train):,} images ({self.train.sha256[:8]})"
-        if not self.extra:
-            return description
-        return f"{description}, {len(self.extra.examples):,} of them from {self.extra.folder.name}"
+        if self.extra:
+            description += f", {len(self.extra.examples):,} of them from {self.extra.folder.name}"
+        return f"{description}; {self.relabelled}" if self.relabelled else description
 
 
 def load_splits(source: DataSource, folder: Path) -> Splits:
@@ -87,21 +95,29 @@ def load_splits(source: DataSource, folder: Path) -> Splits:
         schema, parts = folders.read(folder, image_size=source.image_size)
     cuts_holdout = len(parts) == 1
     development, holdout = _cut_holdout(*parts) if cuts_holdout else parts
-    train, test = _cut_fifth(development)
-    classes, extra = len(schema.classes), None
+    train, test = _cut(development, 0.2)  # as the tutorial does: unstratified, random state 0
+    classes, extra, relabelled = len(schema.classes), None, None
+    cuts = {"train": train, "test": test, "holdout": holdout}
     if source.extra:
-        more = folders.read_more(source.extra, schema)
-        selected, dropped = _select_extra(more, train, [test, holdout], cuts_holdout=cuts_holdout)
-        extra = Extra(make_examples(selected, classes=classes), source.extra, dropped)
-        train += selected
+        more = folders.read_more(source.extra, schema, folder)
+        assert more.names is not None
+        more = replace(more, names=np.strings.add(printable(f"{source.extra.name}/"), more.names))
+        cuts["extra"], dropped = _select_extra(more, train, [test, holdout], cuts_holdout=cuts_holdout)
+    if source.relabel:  # after the cuts, so that each other image stays where it was
+        cuts, relabelled = relabel(source.relabel, cuts, schema.classes)
+    if source.extra:
+        extra = Extra(make_examples(cuts["extra"], classes=classes), source.extra, dropped)
+        cuts["train"] += cuts["extra"]
     return Splits(
-        make_examples(train, classes=classes),
-        make_examples(test, classes=classes),
-        make_examples(holdout, classes=classes),
+        make_examples(cuts["train"], classes=classes),
+        make_examples(cuts["test"], classes=classes),
+        make_examples(cuts["holdout"], classes=classes),
         source,
         schema,
         extra,
+        relabelled,
         {file: problem for part in parts for file, problem in part.unreadable.items()},
+        sum((Counter(part.left_out) for part in parts), Counter()),
     )
 
 
@@ -117,13 +133,42 @@ def make_examples(raw: LabelledImages, *, classes: int = len(DIGITS)) -> Example
     digest = hashlib.sha256(repr(pixels.shape).encode())
     for values in (pixels, labels):
         digest.update(np.ascontiguousarray(values).data)
-    return Examples(torch.from_numpy(pixels), torch.from_numpy(labels), digest.hexdigest())
+    return Examples(torch.from_numpy(pixels), torch.from_numpy(labels), digest.hexdigest(), raw.names, raw.colours)
 
 
-def validation_split(part: Examples, *, classes: int) -> tuple[Examples, Examples]:
-    """Cut a validation fifth from `part`, to select by: return what remains, and the fifth."""
-    remaining, validation = _cut_fifth(LabelledImages(part.pixels.numpy(), part.labels.numpy()))
+def validation_split(part: Examples, *, classes: int, share: float = 0.2) -> tuple[Examples, Examples]:
+    """Cut a validation part from `part`, to select by: return what remains, and it.
+
+    It has its `share` of each class, if each that occurs has two images and the part has room for one of each.
+    """
+    remaining, validation = _cut(LabelledImages(part.pixels.numpy(), part.labels.numpy()), share, stratify=True)
     return make_examples(remaining, classes=classes), make_examples(validation, classes=classes)
+
+
+def development(splits: Splits, *, folds: int, seed: int) -> tuple[Examples, np.ndarray]:
+    """Return train and test as one, and the fold of each image: (N,), from 0; the holdout is left alone.
+
+    Each fold has about the same share of each class, and copies of an image are in one fold.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    pixels, labels = (
+        torch.cat([getattr(splits.train, name), getattr(splits.test, name)]) for name in ("pixels", "labels")
+    )
+    names = np.concatenate([part.names for part in (splits.train, splits.test)])
+    part = make_examples(
+        LabelledImages(pixels.numpy(), labels.numpy(), names=names), classes=len(splits.schema.classes)
+    )
+    originals: dict[bytes, int] = {}
+    original = np.array([originals.setdefault(image.tobytes(), row) for row, image in enumerate(part.pixels.numpy())])
+    firsts, of_each = np.unique(original, return_inverse=True)
+    check(folds <= len(firsts), "folds", folds, f"at most the {len(firsts):,} different images")
+    fold = np.empty(len(firsts), np.int64)
+    with catch_warnings(action="ignore"):  # of a class with fewer images than there are folds
+        cuts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(firsts, part.labels.numpy()[firsts])
+        for number, (_, rows) in enumerate(cuts):
+            fold[rows] = number
+    return part, fold[of_each]
 
 
 def belongs_to_holdout(pixels: np.ndarray) -> np.ndarray:
@@ -132,14 +177,17 @@ def belongs_to_holdout(pixels: np.ndarray) -> np.ndarray:
     return np.array([int.from_bytes(start) < HOLDOUT_SHARE * 2**64 for start in hashes], bool)
 
 
-def _cut_fifth(raw: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Cut off a fifth as the tutorial does: unstratified, random state 0."""
+def _cut(raw: LabelledImages, share: float, *, stratify: bool = False) -> tuple[LabelledImages, LabelledImages]:
+    """Cut a `share` off, always the same; if it can be and is wanted, the same share of each class."""
     from sklearn.model_selection import train_test_split  # 130 MB, which prediction is spared
 
     if len(raw) < 2:
         raise ValueError(f"there are too few images to split: {len(raw)}")
-    rest, fifth = train_test_split(np.arange(len(raw)), test_size=0.2, random_state=0)
-    return raw[rest], raw[fifth]
+    counts = np.unique_counts(raw.labels).counts
+    can_stratify = stratify and counts.min() >= 2 and len(raw) * min(share, 1 - share) >= len(counts)
+    classes = raw.labels if can_stratify else None
+    rest, part = train_test_split(np.arange(len(raw)), test_size=share, random_state=0, stratify=classes)
+    return raw[rest], raw[part]
 
 
 def _cut_holdout(raw: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
@@ -161,7 +209,7 @@ def _select_extra(
     known = {image.tobytes(): label for image, label in zip(train.pixels, train.labels.tolist(), strict=True)}
     near = _nearest(raw.pixels, [part.pixels for part in unseen]) <= NEAR_DUPLICATE
     for_holdout = belongs_to_holdout(raw.pixels) & cuts_holdout
-    dropped = Counter({"unreadable": len(raw.unreadable)} if raw.unreadable else {})
+    dropped = +Counter({"unreadable": len(raw.unreadable), **raw.left_out})
     selected = []
     for row, (image, label) in enumerate(zip(raw.pixels, raw.labels.tolist(), strict=True)):
         key = image.tobytes()

@@ -1,5 +1,6 @@
 """What is wrong with the data, before anything learns from them: findings, each ok, a warning or an error. Pure."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.splits import KEPT_FOR_HOLDOUT, Examples, Splits
 
 Level = Literal["ok", "warning", "error"]
@@ -22,7 +24,11 @@ CONTRADICTIONS = 0.001  # share of the images that have two labels
 CONSTANT_ERROR = 0.5  # share of images that are a single grey
 UNREADABLE_ERROR = 0.05  # share of files
 BRIGHTNESS = 0.1  # difference of the mean of two splits, of 1
-SAMPLE = 5000  # images of a split whose labels are compared with the images: more would not change the finding
+SAMPLE = 1000  # images of a split whose labels are compared with the images: more would not change the finding
+NEIGHBOURS = 5
+PERMUTATIONS = 99
+LEVEL, SIGMAS = 0.01, 3
+FITTING = 0.1  # the least that labels fit: a tenth of the way from chance to certainty
 
 
 class DataError(ValueError):
@@ -47,7 +53,7 @@ def findings(splits: Splits) -> list[Finding]:
         *_classes(splits),
         _constant(splits),
         *_copies(splits),
-        _labels_fit(splits),
+        *labels_fit(splits),
     ]
 
 
@@ -76,6 +82,11 @@ def _reading(splits: Splits) -> Iterator[Finding]:
         names = ", ".join(f"{name} ({why})" for name, why in list(splits.unreadable.items())[:3])
         level: Level = "error" if share > UNREADABLE_ERROR else "warning"
         yield Finding("files", level, f"{count:,} could not be read and are left out: {names}{' …' * (count > 3)}")
+    if splits.left_out:
+        message = "; ".join(f"{what}: {count:,}" for what, count in splits.left_out.items())
+        yield Finding("left out", "warning", message)
+    if splits.relabelled:
+        yield Finding("corrections", "ok", str(splits.relabelled))
     if splits.extra:
         dropped = splits.extra.dropped
         message = f"{len(splits.extra.examples):,} of {splits.extra.folder.name} joined the training split"
@@ -114,7 +125,8 @@ def _classes(splits: Splits) -> Iterator[Finding]:
         f"{train[smallest]:,} ({names[smallest]}) to {train[largest]:,} ({names[largest]}) images to train on a class"
     )
     unbalanced = train[largest] > IMBALANCE * train[smallest]
-    yield Finding("balance", "warning" if unbalanced else "ok", message)
+    remedy = "; --class-weights balanced gives each class the same weight" if unbalanced else ""
+    yield Finding("balance", "warning" if unbalanced else "ok", message + remedy)
 
 
 def _constant(splits: Splits) -> Finding:
@@ -161,34 +173,89 @@ def _rows(part: Examples) -> list[bytes]:
     return list(rows.view(f"V{rows.shape[1]}").ravel().tolist())
 
 
-def _labels_fit(splits: Splits) -> Finding:
-    """Look for shuffled labels, cheaply: the nearest class mean is then no better than guessing on other images.
+@dataclass(frozen=True)
+class _Agreement:
+    """How many of an image's nearest neighbours have its label: a share, as a mean over the classes."""
 
-    The share that it gets right is a mean over the classes, so that a large class does not make up for the others.
+    share: float
+    chance: float  # the same of permuted labels: mean
+    deviation: float  # and standard deviation
+    p_value: float  # how likely so high a share is by chance
+
+    @property
+    def excess(self) -> float:
+        return self.share - self.chance
+
+
+def labels_fit(splits: Splits) -> Iterator[Finding]:
+    """Look for labels that have nothing to do with their images, and for classes that differ by colour alone.
+
+    A permutation test of the labels of nearest neighbours (Henze, 1988, "A Multivariate Two-Sample Test Based on the
+    Number of Nearest Neighbor Type Coincidences"). That labels fit no better than by chance does not yet accuse them:
+    as many as a tenth of the way from chance to certainty must be ruled out, or half of how well another split's fit.
     """
-    images, labels = _sample(splits.train)
-    classes = len(splits.schema.classes)
-    means = torch.zeros(classes, images.shape[1]).index_add_(0, labels, images)
-    means /= torch.bincount(labels, minlength=classes).clamp_min(1).unsqueeze(1)
-    right, shuffled, guess = {}, [], 1 / classes
+    reference, labels = _sample(splits.train)
+    found = {"train": _agreement(reference, labels)}
     for name, part in (("test", splits.test), ("holdout", splits.holdout)):
-        images, labels = _sample(part)
-        nearest = torch.cdist(images, means).argmin(dim=1)
-        counts = torch.bincount(labels, minlength=classes)
-        hits = torch.bincount(labels[nearest == labels], minlength=classes)[counts > 0]
-        counts = counts[counts > 0]
-        right[name] = float((hits / counts).mean())
-        chance = float((guess * (1 - guess) / counts).sum().sqrt() / len(counts))  # standard deviation when guessing
-        if right[name] < guess + 3 * chance:
+        found[name] = _agreement(*_sample(part), reference, labels)
+    shuffled = []
+    for name, each in found.items():
+        others = max(other.excess for other in found.values() if other is not each)
+        expected = max(FITTING * (1 - each.chance), others / 2)
+        if each.p_value > LEVEL and each.excess + SIGMAS * each.deviation < expected:
             shuffled.append(name)
-    message = ", ".join(f"{share:.0%} of {name}" for name, share in right.items())
-    message = f"the nearest class mean is right for {message}; guessing, for {guess:.0%}"
+    shares = ", ".join(f"{each.share:.0%} in {name} (by chance {each.chance:.0%})" for name, each in found.items())
+    message = f"of the {NEIGHBOURS} training images most like it, an image's label have {shares}"
     if shuffled:
-        return Finding("labels fit", "warning", f"{message}: the labels look shuffled ({' and '.join(shuffled)})")
-    return Finding("labels fit", "ok", message)
+        doubt = "the labels look shuffled, or nothing in small grey images tells the classes apart"
+        message += f": no more than by chance in {' and '.join(shuffled)}; {doubt}"
+    yield Finding("labels fit", "warning" if shuffled else "ok", message)
+    colours = splits.train.colours
+    if colours is not None and colours.any():
+        yield _colour(found["train"], _agreement(_every_few(torch.from_numpy(colours)), labels))
+
+
+def _colour(grey: _Agreement, colour: _Agreement) -> Finding:
+    """Compare how well the mean colours tell the classes apart with how well the grey images do."""
+    shares = f"{colour.share:.0%} have the same label, in grey {grey.share:.0%}"
+    message = f"of the {NEIGHBOURS} images nearest in mean colour {shares}"
+    by_chance = SIGMAS * math.hypot(grey.deviation, colour.deviation)
+    if colour.p_value <= LEVEL and colour.share > grey.share + by_chance:
+        message += ": colour tells the classes apart, and the network sees grey only"
+        return Finding("colour", "warning", message)
+    return Finding("colour", "ok", message)
+
+
+def _agreement(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    reference: torch.Tensor | None = None,
+    reference_labels: torch.Tensor | None = None,
+) -> _Agreement:
+    """Compare `labels` (N,) with those of the nearest `reference` images, by default of the other `images` (N, D)."""
+    distances = torch.cdist(images, images if reference is None else reference)
+    if reference is None:
+        distances.fill_diagonal_(math.inf)
+    nearest = distances.topk(min(NEIGHBOURS, max(1, distances.shape[1] - 1)), largest=False).indices
+    counts = torch.bincount(labels)
+
+    def share(order: torch.Tensor) -> float:
+        own = labels[order]
+        of_neighbours = (own if reference_labels is None else reference_labels)[nearest]
+        hits = (of_neighbours == own.unsqueeze(1)).float().mean(dim=1)
+        return float((torch.bincount(own, hits, minlength=len(counts)) / counts)[counts > 0].mean())
+
+    generator = torch.Generator().manual_seed(0)
+    permuted = np.array([share(torch.randperm(len(labels), generator=generator)) for _ in range(PERMUTATIONS)])
+    found = share(torch.arange(len(labels)))
+    p_value = (1 + int((permuted >= found).sum())) / (1 + PERMUTATIONS)
+    return _Agreement(found, float(permuted.mean()), float(permuted.std()), p_value)
 
 
 def _sample(part: Examples) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images (N, H × W) and their labels from all over `part`."""
-    stride = -(-len(part) // SAMPLE)
-    return part.images[::stride].flatten(1), part.labels[::stride]
+    return normalize(_every_few(part.pixels)).flatten(1), _every_few(part.labels)
+
+
+def _every_few(values: torch.Tensor) -> torch.Tensor:
+    return values[:: -(-len(values) // SAMPLE) or 1]

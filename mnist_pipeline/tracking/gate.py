@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_pipeline.config import Gate
+from mnist_pipeline.text import counted
 
 if TYPE_CHECKING:  # torch, which history and rollback do without
     import torch
@@ -18,11 +19,17 @@ RELOAD_TOLERANCE = 1e-5  # float32 sums in another order differ by less
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement of the gate, and what it found."""
+    """One requirement of the gate: what was found, and what was required."""
 
     name: str
     passed: bool
     finding: str
+    required: str = ""  # in ledgers of version 0.1, part of the finding
+    field: str = ""  # of `Gate`, that sets what is required
+
+    @property
+    def reason(self) -> str:
+        return f"{self.finding} (required: {self.required})" if self.required else self.finding
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,9 @@ class Decision:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The findings of the checks that failed; if none did, how it compares."""
-        against = tuple(check.finding for check in self.checks if not check.passed)
-        return against or tuple(check.finding for check in self.checks if check.name in ("floor", "significance"))
+        """Why it was rejected, or else how it compares."""
+        failed = tuple(check.reason for check in self.checks if not check.passed)
+        return failed or tuple(check.finding for check in self.checks if check.name in ("floor", "significance"))
 
 
 def decide(
@@ -52,13 +59,22 @@ def decide(
     fresh process, infinite if it cannot be loaded there. Without a champion, only that and the floor are checked.
     """
     accuracy = challenger.accuracy
-    floor = Check("floor", accuracy >= gate.floor, f"accuracy {accuracy:.2%}, at least {gate.floor:.2%} is required")
+    against = "" if champion is None else f", the champion's {champion.accuracy:.2%}"
+    found, required = f"accuracy {accuracy:.2%}{against}", f"at least {gate.floor or 0:.2%}"
+    passed = gate.floor is not None and accuracy >= gate.floor
+    if gate.floor is None:
+        passed = challenger.guessing_p_value < gate.significance
+        found += f"; p against guessing is {challenger.guessing_p_value:.2g}"
+        guess = f"the {challenger.guess_accuracy:.2%} of always answering with the most frequent class"
+        required = f"significantly more than {guess}, p below {gate.significance}"
+    floor = Check("floor", passed, found, required, "floor")
     reload = Check(
         "reload",
         reload_gap <= RELOAD_TOLERANCE,  # not so for NaN
-        "it cannot be loaded in another process"
+        "cannot be loaded in another process"
         if math.isinf(reload_gap)
-        else f"in another process its probabilities differ by {reload_gap:.1e}, {RELOAD_TOLERANCE:.0e} is allowed",
+        else f"probabilities differ by {reload_gap:.1e} in another process",
+        f"at most {RELOAD_TOLERANCE:.0e}",
     )
     numbers = {"accuracy": accuracy, "reload_gap": reload_gap}
     if champion is None:
@@ -76,22 +92,30 @@ def decide(
         Check(
             "significance",
             p_value >= gate.significance,
-            f"it wins {wins:,} images and loses {losses:,} (McNemar's p {p_value:.2g}, at least {gate.significance})",
+            f"{counted(wins, 'image')} won, {losses:,} lost: McNemar's one-sided p is {p_value:.2g}",
+            f"at least {gate.significance}",
+            "significance",
         ),
         Check(
             "margin",
             loss <= gate.margin,
-            f"its accuracy may be {loss:.2%} lower than the champion's, {gate.margin:.2%} is allowed",
+            f"may be up to {loss:.2%} less accurate",
+            f"at most {gate.margin:.2%}",
+            "margin",
         ),
         Check(
             "recall",
             fall <= gate.recall_margin,
-            f"recall falls by up to {fall:.2%} (class {classes[worst]}), {gate.recall_margin:.2%} is allowed",
+            f"recall falls by up to {fall:.2%} (class {classes[worst]})",
+            f"at most {gate.recall_margin:.2%}",
+            "recall_margin",
         ),
         Check(
             "calibration",
             new_error <= old_error + gate.calibration_margin,
-            f"calibration error {new_error:.4f}, {old_error + gate.calibration_margin:.4f} is allowed",
+            f"calibration error {new_error:.4f}, the champion's {old_error:.4f}",
+            f"at most {old_error + gate.calibration_margin:.4f}",
+            "calibration_margin",
         ),
         reload,
     )
@@ -108,13 +132,25 @@ def decide(
     return Decision(checks, numbers | against_champion)
 
 
-def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor") -> tuple[int, int]:
-    """Count the images that only the challenger gets right, and those that only the champion does.
+def won_and_lost(
+    challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return the rows of the images that only the challenger gets right, and of those that only the champion does.
 
-    The first two are probabilities (N, classes) for the same images.
+    The first two are probabilities (N, classes) for the same images. The most confident mistakes come first.
     """
     new, old = (probabilities.argmax(dim=1) == labels for probabilities in (challenger, champion))
-    return int((new & ~old).sum()), int((old & ~new).sum())
+    won, lost = (new & ~old).nonzero().ravel(), (old & ~new).nonzero().ravel()
+    by_confidence = (
+        wrong[rows].amax(dim=1).argsort(descending=True) for rows, wrong in ((won, champion), (lost, challenger))
+    )
+    return won[next(by_confidence)], lost[next(by_confidence)]
+
+
+def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor") -> tuple[int, int]:
+    """Return how many images only the challenger gets right, and how many only the champion does."""
+    won, lost = won_and_lost(challenger, champion, labels)
+    return len(won), len(lost)
 
 
 def mcnemar(wins: int, losses: int) -> float:

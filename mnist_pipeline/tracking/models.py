@@ -18,7 +18,9 @@ from mlflow.types import TensorSpec
 from mlflow.utils import requirements_utils
 
 from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.tracking import onnx_model
 from mnist_pipeline.tracking.runs import Run
+from mnist_pipeline.tracking.store import client, logged_model_id
 from mnist_pipeline.training.model import MLP, Classifier
 
 WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
@@ -38,6 +40,7 @@ def log_model(run: Run, mlp: MLP, pixels: torch.Tensor, *, step: int, schema: Sc
     )
     reloaded = Classifier(MLP.from_state_dict(mlp.state_dict()))
     assert torch.equal(reloaded(pixels), probabilities)  # what `load_network` builds is what is registered
+    mlflow.set_experiment(experiment_id=run.experiment_id)  # as Model.log has no parameter for it
     with tempfile.TemporaryDirectory() as folder, _skip_requirements_check():
         state_dict = Path(folder) / Path(WEIGHTS).name
         torch.save(mlp.state_dict(), state_dict)
@@ -63,17 +66,54 @@ def load_network(uri: str) -> Classifier:
     """Load a registered model: it maps uint8 images (N, H, W) to probabilities (N, classes).
 
     It is built from the plain weights beside the model, in a tenth of a second, as torch.export is not imported.
-    Nothing that came with the model is run, neither pickle nor code. Raises `ValueError` if that is not possible.
+    Nothing that came with the model is run, neither pickle nor code. Raises `ValueError` if that is not possible, or,
+    then as later, if its probabilities are not finite.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = mlflow.artifacts.download_artifacts(f"{uri}/{WEIGHTS}", dst_path=folder)
             mlp = MLP.from_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
         fields = mlflow.models.get_model_info(uri).metadata
-        return Classifier(mlp, Schema.from_json(fields) if fields else Schema()).eval().requires_grad_(False)
+        schema = Schema.from_json(fields) if fields else Schema()
+        network = Classifier(mlp, schema).eval().requires_grad_(False)
+        black = torch.zeros((1, schema.height, schema.width), dtype=torch.uint8)
+        probabilities = network(torch.cat([black, 255 - black]))  # also as the first call is slow
+        if probabilities.shape[1] != len(schema.classes):
+            raise LookupError(f"it has {probabilities.shape[1]} outputs for {len(schema.classes)} classes")
     except (MlflowException, OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
-        reason = str(error).splitlines()[0]
+        *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
         raise ValueError(f"{uri} cannot be loaded from the plain weights beside it, {WEIGHTS}: {reason}") from None
+
+    def check_finite(_network: object, _images: object, probabilities: torch.Tensor) -> None:
+        if not probabilities.isfinite().all():
+            raise ValueError(f"{uri} cannot be used: its probabilities are not finite numbers")
+
+    check_finite(network, None, probabilities)
+    network.register_forward_hook(check_finite)
+    return network
+
+
+def onnx_file(name: str, version: int, folder: Path) -> Path:
+    """Make a version's ONNX file in `folder`, and keep it beside the model, for other programs.
+
+    It is made from the plain weights each time: another file in its place is not trusted, whatever it answers. Raises
+    `ValueError` if that one is hostile, or the weights cannot be loaded.
+    """
+    uri = f"models:/{name}/{version}"
+    model_id = logged_model_id(client().get_model_version(name, str(version)))
+    network = load_network(uri)
+    logged = client().list_logged_model_artifacts(model_id) if model_id else []
+    if is_there := any(each.path == onnx_model.FILE for each in logged):
+        with tempfile.TemporaryDirectory() as other:
+            kept = Path(mlflow.artifacts.download_artifacts(f"{uri}/{onnx_model.FILE}", dst_path=other))
+            if onnx_model.check(kept) != network.schema:
+                raise ValueError(f"{uri}/{onnx_model.FILE} is refused: it is of other classes or images than its model")
+    file = folder / onnx_model.FILE
+    onnx_model.write(network.mlp, network.schema, file, model=name, version=str(version))
+    onnx_model.check(file)
+    if model_id and not is_there:
+        client().log_model_artifact(model_id, str(file))
+    return file
 
 
 @contextlib.contextmanager

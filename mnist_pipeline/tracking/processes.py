@@ -66,11 +66,15 @@ def checkpoint_path(folder: Path, fingerprint: str, run_id: str) -> Path:
 
 def interrupted_runs(folder: Path, fingerprint: str) -> list[str]:
     """Return the MLflow runs with that fingerprint that left a checkpoint, the latest first; delete those too old."""
+    found = []
     for path in folder.glob("*.checkpoint"):
-        if path.stat().st_mtime < time.time() - KEEP_FOR:
-            path.unlink(missing_ok=True)
-    paths = sorted(folder.glob(f"{fingerprint[:16]}-*.checkpoint"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.stem.partition("-")[2] for path in paths]
+        with contextlib.suppress(FileNotFoundError):  # its training has just ended
+            saved = path.stat().st_mtime
+            if saved < time.time() - KEEP_FOR:
+                path.unlink()
+            elif path.name.startswith(fingerprint[:16]):
+                found.append((saved, path.stem.partition("-")[2]))
+    return [run_id for _, run_id in sorted(found, reverse=True)]
 
 
 @contextlib.contextmanager

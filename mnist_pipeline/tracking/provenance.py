@@ -1,22 +1,27 @@
 """Which code, on which machine, made a run."""
 
-import getpass
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.config import CODE, TrainConfig
 from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.text import counted
+from mnist_pipeline.tracking.ledger import user_name
 
 
 def provenance() -> dict[str, str]:
-    """Return, as tags of a run, the versions, the user, the git commit and whether the tree was dirty."""
+    """Return, as tags of a run, the versions, the user, the machine, the git commit and whether the tree was dirty."""
     versions = {package: version(package) for package in ("torch", "mlflow", "prefect")}
-    return {"python": platform.python_version(), **versions, "mlflow.user": getpass.getuser(), **_git_state()}
+    system = platform.uname()
+    machine = f"{system.system} {system.release}, {system.machine}, {counted(os.cpu_count() or 1, 'core')}"
+    own = {"mlflow.user": user_name(), "machine": machine}
+    return {"python": platform.python_version(), **versions, **own, **_git_state()}
 
 
 def fingerprint(config: TrainConfig, splits: Splits) -> str:
@@ -37,9 +42,10 @@ def fingerprint(config: TrainConfig, splits: Splits) -> str:
 
 def _git_state() -> dict[str, str]:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True, text=True).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=CODE, capture_output=True, check=True, text=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)  # site-packages may be within another project's checkout
         commit = git("rev-parse", "HEAD")
         dirty = str(bool(git("status", "--porcelain"))).lower()
     except (OSError, subprocess.CalledProcessError):

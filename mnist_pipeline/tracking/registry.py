@@ -1,17 +1,23 @@
 """The registered model: its versions, which of them is the champion, and the ledger that says why."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
-from mnist_pipeline.tracking.ledger import TAG_PREFIX, Alias, LedgerEntry, entries_of, next_time
+from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
 from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, store_lock
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
     from mnist_pipeline.tracking.runs import Run
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = "ledger_unfinished"  # tag with an entry from before the aliases are moved until all of it is recorded
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Registry:
 
     def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is the champion already."""
-        number = self._version_of(run)
+        found = client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
+        number = int(found[0].version) if found else None
         if number is None:
             if not client().search_registered_models(f"name = '{self.name}'"):
                 with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
@@ -78,18 +85,15 @@ class Registry:
         return ModelVersion(self.name, number, "challenger")
 
     def promote_first(self, model: ModelVersion) -> ModelVersion:
-        """Make `model` the champion if there is none yet: the gate needs one to compare with."""
+        """Make `model` the champion if there has never been one: the gate needs one to compare with."""
         with store_lock():
-            if self.champion not in (None, model.number) or entries_of(self._get(model.number)):
+            self._finish_interrupted()
+            if self._last_champion() not in (None, model.number) or ledger.entries_of(self._get(model.number)):
                 return model
-            self._promote(
-                LedgerEntry(
-                    version=model.number,
-                    action="promoted",
-                    champion_before=None,
-                    champion=model.number,
-                    reasons=("the first version: there was no champion to compare it with",),
-                )
+            number = model.number
+            reason = "the first version that beats guessing: there was no champion to compare it with"
+            self._carry_out(
+                LedgerEntry(version=number, action="promoted", champion_before=None, champion=number, reasons=(reason,))
             )
         return ModelVersion(self.name, model.number, "champion")
 
@@ -98,13 +102,14 @@ class Registry:
     ) -> LedgerEntry:
         """Let `decide` compare `version` with the champion, promote it or not, and record why.
 
-        A version that was decided on before keeps that decision; if the process was killed halfway, the rest is done.
+        A version that was decided on before keeps that decision.
         """
         with store_lock():
-            for entry in entries_of(self._get(version)):
+            self._finish_interrupted()
+            for entry in ledger.entries_of(self._get(version)):
                 if entry.action in ("promoted", "rejected"):
                     return entry
-            before = self._opponent(version)
+            before = self._last_champion()
             decision = decide(before)
             entry = LedgerEntry(
                 version=version,
@@ -116,93 +121,136 @@ class Registry:
                 numbers=decision.numbers,
                 holdout_sha256=holdout_sha256,
             )
-            return self._promote(entry) if decision.promoted else self._record(entry)
+            return self._carry_out(entry)
 
     def promote_by_hand(self, version: int, *, reason: str) -> LedgerEntry:
         """Make `version` the champion, whatever the gate decided. Raises `ValueError` if there is no such version."""
+        ledger.check_reason(reason)
         with store_lock():
+            entry = self._finish_interrupted()
+            if entry and (entry.action, entry.version) == ("promoted by hand", version):
+                return entry  # the same command, which was interrupted
             if version not in self.versions:
                 known = ", ".join(map(str, self.versions)) or "none"
                 raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
-            before = self.champion
-            if version == before:
+            if version == self.champion:
                 raise ValueError(f"version {version} of {self.name} is the champion already")
-            entry = LedgerEntry(
-                version=version, action="promoted by hand", champion_before=before, champion=version, reasons=(reason,)
+            before, action = self.champion, "promoted by hand"
+            return self._carry_out(
+                LedgerEntry(version=version, action=action, champion_before=before, champion=version, reasons=(reason,))
             )
-            return self._promote(entry)
 
     def roll_back(self, *, reason: str) -> LedgerEntry:
         """Make the previous champion the champion again; called again, go back to the one before that."""
+        ledger.check_reason(reason)
         with store_lock():
-            bad, previous = self.champion, self.version("previous_champion")
+            entry = self._finish_interrupted()
+            if entry and entry.action == "rolled back":
+                return entry  # the same command, which was interrupted
+            bad = self._last_champion()
+            previous = self.version("previous_champion") or self._predecessor(bad)
             if previous is None or previous == bad:
                 raise ValueError(f"{self.name} has no previous champion to go back to")
-            promotions = [entry for entry in self.history() if entry.promoted and entry.version == previous]
-            before_that = promotions[-1].champion_before if promotions else None
-            entry = LedgerEntry(
-                version=bad or previous,
-                action="rolled back",
-                champion_before=bad,
-                champion=previous,
-                reasons=(reason,),
+            version, action = bad or previous, "rolled back"
+            return self._carry_out(
+                LedgerEntry(version=version, action=action, champion_before=bad, champion=previous, reasons=(reason,))
             )
-            self._set_alias("champion", previous)
-            self._set_alias("previous_champion", before_that)
-            return self._record(entry)
 
     def history(self) -> list[LedgerEntry]:
         """Return the ledger, the oldest entry first."""
-        return sorted(chain.from_iterable(map(entries_of, self._versions())), key=lambda entry: entry.time)
+        return sorted(chain.from_iterable(map(ledger.entries_of, self._versions())), key=lambda entry: entry.time)
 
     def card(self, version: int) -> dict[str, Any]:
         """Return what `version` is worth, its aliases, and when it was promoted."""
         found = self._get(version)
+        test, holdout = found.tags.get("test_accuracy"), found.tags.get("holdout_accuracy")
+        holdout = holdout or found.tags.get("exam_accuracy")  # 0.1's
         promotions = [entry for entry in self.history() if entry.champion == version != entry.champion_before]
         return {
             "name": self.name,
             "version": version,
-            "test_accuracy": _number(found.tags.get("test_accuracy")),
-            "holdout_accuracy": _number(found.tags.get("holdout_accuracy") or found.tags.get("exam_accuracy")),  # 0.1's
+            "test_accuracy": float(test) if test else None,
+            "holdout_accuracy": float(holdout) if holdout else None,
             "promoted": promotions[-1].time if promotions else None,
             "aliases": sorted(found.aliases),
             "run_id": found.run_id,
         }
 
     def champion_fingerprint(self) -> str | None:
-        """Return the fingerprint of the run that made the champion."""
-        run_id = self.champion_run
-        return client().get_run(run_id).data.tags.get("fingerprint") if run_id else None
+        """Return the fingerprint of the run that made the champion, unless that run was purged."""
+        if run_id := self.champion_run:
+            with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
+                return client().get_run(run_id).data.tags.get("fingerprint")
+        return None
 
-    def _opponent(self, version: int) -> int | None:
-        """Return the champion, or the one before if `version` took its place and was killed before it was recorded."""
-        return self.version("previous_champion" if self.champion == version else "champion")
+    def identity(self, version: int) -> tuple[int, int]:
+        """Return what no other version has, even one that took this one's number after the model was deleted."""
+        return version, int(self._get(version).creation_timestamp)
 
-    def _promote(self, entry: LedgerEntry) -> LedgerEntry:
-        """Move the aliases, then write the ledger; wherever this is interrupted, there is a champion."""
-        if entry.champion_before != entry.version:
-            self._set_alias("previous_champion", entry.champion_before)
-        self._set_alias("champion", entry.version)
-        entry = self._record(entry)
-        if self.version("challenger") == entry.version:
-            self._set_alias("challenger", None)
-        return entry
+    def check_exists(self) -> None:
+        """Raise `ValueError` if there is no such registered model."""
+        if not client().search_registered_models(f"name = '{self.name}'"):
+            names = ", ".join(model.name for model in client().search_registered_models())
+            known = f"the models are {names}" if names else "train one first (make train)"
+            raise ValueError(f"there is no model {self.name}: {known}")
 
-    def _record(self, entry: LedgerEntry) -> LedgerEntry:
-        """Write an entry to the ledger, and its summary to the version's description and to its run; return it."""
+    def _last_champion(self) -> int | None:
+        """Return the champion; if its alias was deleted, the last champion in the ledger that still exists."""
+        if champion := self.champion:
+            return champion
+        versions = self.versions
+        last = next((entry.champion for entry in reversed(self.history()) if entry.champion in versions), None)
+        if last:
+            remedy = f"python flows/champion.py promote {last} gives it back"
+            logger.warning(f"{self.name} has lost the alias of its champion, which was version {last}: {remedy}")
+        return last
+
+    def _predecessor(self, version: int | None) -> int | None:
+        """Return the champion whose place `version` took, if it still exists."""
+        replaced = [entry.champion_before for entry in self.history() if entry.promoted and entry.version == version]
+        before = next((each for each in reversed(replaced) if each not in (None, version)), None)
+        return before if before in self.versions else None
+
+    def _carry_out(self, entry: LedgerEntry) -> LedgerEntry:
+        """Do what `entry` says and record it.
+
+        The first write holds all of it, and nothing has moved before. If what follows is interrupted or fails, the next
+        command that moves a champion finishes it.
+        """
+        if entry.champion and entry.champion != entry.champion_before:
+            ledger.check_not_pruned(self._get(entry.champion))
+        data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
+        entry = replace(entry, data=data, time=time)
+        self._set_tag(entry.version, UNFINISHED, entry.to_json())
+        return self._finish(entry)
+
+    def _finish_interrupted(self) -> LedgerEntry | None:
+        """Finish what an interrupted command began, and return its entry."""
+        for version in self._versions():
+            if entry := ledger.read_entry(UNFINISHED, version.tags.get(UNFINISHED, "")):
+                return self._finish(entry)
+        return None
+
+    def _finish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Move the aliases and record `entry`; each step may be repeated."""
+        if entry.champion != entry.champion_before or entry.promoted:
+            is_rollback = entry.action == "rolled back"
+            previous = self._predecessor(entry.champion) if is_rollback else entry.champion_before
+            if is_rollback or previous not in (None, entry.version):
+                self._set_alias("previous_champion", previous)
+            self._set_alias("champion", entry.champion)
+            if self.version("challenger") == entry.champion:
+                self._set_alias("challenger", None)
         version = self._get(entry.version)
-        entry = replace(entry, data=version.tags.get("data", ""), time=entry.time or next_time(self.history()))
-        description = f"{version.description}\n\n{entry.summary}" if version.description else entry.summary
-        client().update_model_version(self.name, version.version, description)
+        client().update_model_version(self.name, version.version, entry.added_to(version.description or ""))
         if version.run_id:
-            client().set_tag(version.run_id, "decision", entry.action)
-            client().log_metric(version.run_id, "promoted", float(entry.promoted))
-        for name, value in {
-            "decision": entry.action,
-            "decision_reasons": "; ".join(entry.reasons),
-            TAG_PREFIX + entry.time: entry.to_json(),  # last, as it says that all is done
-        }.items():
-            client().set_model_version_tag(self.name, version.version, name, value)
+            with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was deleted
+                client().set_tag(version.run_id, "decision", entry.action)
+                client().log_metric(version.run_id, "promoted", float(entry.promoted))
+        self._set_tag(entry.version, "decision", entry.action)
+        self._set_tag(entry.version, "decision_reasons", "; ".join(entry.reasons))
+        self._set_tag(entry.version, ledger.TAG_PREFIX + entry.time, entry.to_json())
+        client().delete_model_version_tag(self.name, version.version, UNFINISHED)  # last: all is done
         return entry
 
     def _versions(self) -> list[Any]:
@@ -211,22 +259,19 @@ class Registry:
     def _get(self, version: int) -> Any:
         return client().get_model_version(self.name, str(version))
 
-    def _version_of(self, run: "Run") -> int | None:
-        versions = client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
-        return int(versions[0].version) if versions else None
+    def _set_tag(self, version: int, name: str, value: str) -> None:
+        client().set_model_version_tag(self.name, str(version), name, value)
 
     def _set_alias(self, alias: Alias, version: int | None) -> None:
-        if version is None:
-            client().delete_registered_model_alias(self.name, alias)
-        else:
-            client().set_registered_model_alias(self.name, alias, str(version))
+        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # it was deleted since
+            if version is None:
+                client().delete_registered_model_alias(self.name, alias)
+            else:
+                client().set_registered_model_alias(self.name, alias, str(version))
 
 
 def resolve(uri: str) -> tuple[Registry, int]:
-    """Return the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` refers to now.
-
-    Raises `ValueError` if there is none.
-    """
+    """Return the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` refers to now, else raise `ValueError`."""
     match = re.fullmatch(r"models:/([^/@'\"]+)(?:@([\w-]+)|/(\d+))", uri)
     if not match:
         raise ValueError(f"a model is given as models:/mnist-mlp@champion or models:/mnist-mlp/1, not as {uri}")
@@ -236,21 +281,19 @@ def resolve(uri: str) -> tuple[Registry, int]:
     if version is None or (number and version not in registry.versions):
         known = ", ".join(map(str, registry.versions))
         remedy = f"its versions are {known}" if known else "train one first (make train)"
+        if known and alias == "champion":
+            remedy += "; python flows/champion.py promote makes one of them the champion"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
+    ledger.check_not_pruned(client().get_model_version(name, str(version)))
     return registry, version
 
 
 def _description(name: str) -> str:
     return f"""\
 Raw `uint8` images `(N, height, width)` → probabilities `(N, classes)`; the normalisation is inside. `champion` is the \
-version to use, `previous_champion` the one before it, `challenger` the latest that has not replaced it. Each \
-version's description says why.
+version to use, `previous_champion` the one before it, `challenger` the latest that has not replaced it.
 
 ```python
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 ```
 """
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.entities
@@ -14,15 +16,16 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from mnist_pipeline.config import TrainConfig
+from mnist_pipeline.data import manifest
 from mnist_pipeline.data.drift import Profile
-from mnist_pipeline.data.splits import Examples
+from mnist_pipeline.data.splits import Examples, Splits
 from mnist_pipeline.tracking import processes, store
 from mnist_pipeline.training.loop import Epoch
 
 PROFILE = "data_profile.json"  # artifact of each run: what its training data looked like
 TABLES_TAG = "mlflow.loggedArtifacts"  # where MLflow lists a run's tables
 MAX_METRICS = 1000  # in one call
-LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
+MAX_NAME = 250  # letters
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,17 @@ class Run:
 
     @property
     def url(self) -> str:
-        """The run's page, on the tracking server or in the UI that `make ui` opens."""
-        base = store.tracking_uri() if store.tracking_uri().startswith("http") else LOCAL_UI
-        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.id}"
+        """The run's page in MLflow's UI."""
+        return store.ui_url(f"experiments/{self.experiment_id}/runs/{self.id}")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(store.client().get_run(self.id).data.tags)
+
+    @property
+    def comparison_url(self) -> str:
+        """The page of all runs of the same dataset, with their accuracies."""
+        return store.ui_url(f"experiments/{self.experiment_id}/runs", viewStateShareKey=store.VIEW)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters, a tuple as a list."""
@@ -62,9 +73,12 @@ class Run:
         store.client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def log_epoch(self, epoch: Epoch) -> None:
-        """Log the losses of an epoch, with its number as the step."""
-        losses = {"train_loss": epoch.train_loss, "last_batch_loss": epoch.last_batch_loss}
-        self.log_metrics(losses, step=epoch.number)
+        """Log the losses and accuracies of an epoch, with its number as the step."""
+        metrics = {"train_loss": epoch.train_loss, "last_batch_loss": epoch.last_batch_loss}
+        for name, score in (("test", epoch.test), ("val", epoch.val)):
+            if score:
+                metrics |= {f"{name}_loss": score.loss, f"{name}_accuracy": score.accuracy}
+        self.log_metrics(metrics, step=epoch.number)
 
     def log_dataset(self, examples: Examples, *, name: str, context: str, source: Path) -> None:
         """Log a set that the run used, by its hash; `context` is its use (`training`, `test`, `holdout`)."""
@@ -79,9 +93,17 @@ class Run:
         )
         store.client().log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Log a figure as `figures/NAME.png`."""
-        store.client().log_figure(self.id, figure, f"figures/{name}.png")
+    def log_figure(self, figure: Figure, name: str) -> bytes:
+        """Log a figure as `figures/NAME.png`, and return that file's content."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.png"
+            figure.savefig(file, pil_kwargs={"compress_level": 1})  # the default takes a third longer to draw
+            store.client().log_artifact(self.id, str(file), "figures")
+            return file.read_bytes()
+
+    def log_html(self, html: str, name: str) -> None:
+        """Log a page as `NAME.html`."""
+        store.client().log_text(self.id, html, f"{name}.html")
 
     def log_table(self, rows: list[dict[str, object]], name: str) -> None:
         """Log a table as MLflow's `log_table` does, but replace the one that a resumed run logged before."""
@@ -90,6 +112,16 @@ class Run:
         tables = json.loads(store.client().get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
         if file not in (table["path"] for table in tables):
             self.set_tags({TABLES_TAG: json.dumps([*tables, {"path": file, "type": "table"}])})
+
+    def log_file(self, file: Path) -> None:
+        """Log a copy of `file`, under its name."""
+        store.client().log_artifact(self.id, str(file))
+
+    def log_manifest(self, splits: Splits) -> None:
+        """Log which images were used, and for what."""
+        with tempfile.TemporaryDirectory() as folder:
+            manifest.write(splits, file := Path(folder) / "manifest.parquet")
+            self.log_file(file)
 
     def log_profile(self, profile: Profile) -> None:
         """Log what the training data look like, for the drift of later ones."""
@@ -105,6 +137,7 @@ def start_run(
     fresh: bool = False,
     run_id: str | None = None,
     name: str | None = None,
+    experiment: str = "mnist",
 ) -> Iterator[Run]:
     """Open a run; it ends FINISHED, FAILED after an exception, or KILLED after a signal.
 
@@ -112,18 +145,18 @@ def start_run(
     opened again, unless a `fresh` start is wanted; its training resumes from its checkpoint. A `run_id` opens that run
     again, if it exists.
     """
-    experiment_id = store.prepare()
+    store.prepare()
     folder = store.in_progress_folder()
     tags = dict(tags) | {"process": processes.process_id(folder)}
     run = None
-    if run_id and (found := _find(run_id)):
+    if run_id and (found := _find(run_id)) and found.info.lifecycle_stage == "active":
         run = _reopen(found, tags)
     if fingerprint:
         tags |= {"fingerprint": fingerprint}
         run = _resume_interrupted(fingerprint, tags, fresh)
     is_new = run is None
     if run is None:
-        run = _create(experiment_id, tags, name)
+        run = _create(store.experiment_id(experiment), tags, name)
         if fingerprint:
             run = replace(run, checkpoint=processes.checkpoint_path(folder, fingerprint, run.id))
     with _ended(run):
@@ -137,9 +170,10 @@ def start_run(
 @contextlib.contextmanager
 def start_trial(sweep: str, number: int, config: TrainConfig, *, process: str) -> Iterator[Run]:
     """Open the run of a trial, a child of the run `sweep`; a trial that is run again reopens its own."""
-    experiment_id = store.prepare()
+    store.prepare()
+    experiment_id = store.client().get_run(sweep).info.experiment_id
     tags = {"mlflow.parentRunId": sweep, "trial": str(number)}
-    existing = _search(experiment_id, **tags)
+    existing = _search([experiment_id], **tags)
     tags["process"] = process
     run = _reopen(existing[0], tags) if existing else _create(experiment_id, tags, f"trial-{number}")
     with _ended(run):
@@ -163,19 +197,23 @@ def _ended(run: Run) -> Iterator[None]:
 
 
 def close_runs(process: str) -> dict[str, str]:
-    """End as KILLED the runs that a dead process left RUNNING; return the status of each, by its Prefect flow run."""
-    statuses = {}
-    for run in _search(store.prepare(), process=process):
+    """End as KILLED the runs that a dead process left RUNNING.
+
+    Return for each Prefect flow run of it whether all of its runs are FINISHED, or else KILLED.
+    """
+    statuses: dict[str, str] = {}
+    for run in _search(_experiments(), process=process):
         if run.info.status == "RUNNING":
             store.client().set_terminated(run.info.run_id, "KILLED")
-        status = "FINISHED" if run.info.status == "FINISHED" else "KILLED"
-        statuses[run.data.tags.get("prefect.flow_run_id", "")] = status
+        flow_run = run.data.tags.get("prefect.flow_run_id", "")
+        finished = run.info.status == "FINISHED" and statuses.get(flow_run) != "KILLED"  # all of its runs
+        statuses[flow_run] = "FINISHED" if finished else "KILLED"
     return statuses
 
 
 def running_processes() -> dict[str, str]:
     """Return the process of each Prefect flow run whose MLflow run is RUNNING."""
-    running = store.client().search_runs([store.prepare()], "attributes.status = 'RUNNING'")
+    running = store.client().search_runs(_experiments(), "attributes.status = 'RUNNING'")
     return {
         flow_run: run.data.tags["process"]
         for run in running
@@ -185,15 +223,27 @@ def running_processes() -> dict[str, str]:
 
 def find_run(**tags: str) -> Run | None:
     """Return a run that has `tags`, if there is one."""
-    return next(map(_as_run, _search(store.prepare(), **tags)), None)
+    return next(map(_as_run, _search(_experiments(), **tags)), None)
+
+
+def load_text(run_id: str, name: str) -> str:
+    """Return a text that a run logged, nothing if it did not."""
+    try:
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{name}"))
+    except MlflowException:
+        return ""
+
+
+def load_table(run_id: str, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table that a run logged, none if it did not."""
+    table = json.loads(load_text(run_id, f"{name}.json") or '{"data": []}')
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
 def load_profile(run_id: str) -> Profile | None:
     """Return the profile of the data that a run trained on, if it logged one."""
-    try:
-        return Profile.from_json(mlflow.artifacts.load_dict(f"runs:/{run_id}/{PROFILE}"))
-    except MlflowException:
-        return None
+    text = load_text(run_id, PROFILE)
+    return Profile.from_json(json.loads(text)) if text else None
 
 
 def _resume_interrupted(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> Run | None:
@@ -215,7 +265,7 @@ def _resume_interrupted(fingerprint: str, tags: Mapping[str, str], fresh: bool) 
 
 
 def _create(experiment_id: str, tags: Mapping[str, str], name: str | None) -> Run:
-    return _as_run(store.client().create_run(experiment_id, tags=dict(tags), run_name=name))
+    return _as_run(store.client().create_run(experiment_id, tags=dict(tags), run_name=name and name[:MAX_NAME]))
 
 
 def _as_run(run: mlflow.entities.Run) -> Run:
@@ -237,6 +287,12 @@ def _reopen(run: mlflow.entities.Run, tags: Mapping[str, str], checkpoint: Path 
     return reopened
 
 
-def _search(experiment_id: str, **tags: str) -> list[mlflow.entities.Run]:
+def _experiments() -> list[str]:
+    """Return the ids of all experiments: there is one for each dataset, and those that version 0.1 used for all."""
+    store.prepare()
+    return [experiment.experiment_id for experiment in store.client().search_experiments()]
+
+
+def _search(experiment_ids: list[str], **tags: str) -> list[mlflow.entities.Run]:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    return list(store.client().search_runs([experiment_id], wanted))
+    return list(store.client().search_runs(experiment_ids, wanted))

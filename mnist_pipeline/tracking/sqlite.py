@@ -12,6 +12,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from mlflow import MlflowClient
 
+from mnist_pipeline.config import ROOT
+
 logger = logging.getLogger(__name__)
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store/db_migrations"
@@ -22,6 +24,7 @@ ARTIFACT_COLUMNS = {
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
+IN_USE_REMEDY = "another program is using it, such as a backup: once that has finished, run the command again"
 READ_ONLY_REMEDY = "make the file and its folder writable, or name another database in MLFLOW_TRACKING_URI"
 
 
@@ -36,6 +39,13 @@ def uri_of(database: Path) -> str:
             f"MLflow cannot use a path with {' or '.join(odd)} in it, such as {database}: rename the folder"
         )
     return f"sqlite:///{database}"
+
+
+def absolute_uri(uri: str) -> str:
+    """Return `uri`; if it is a relative one of SQLite, from the project's root: so all processes open the same file."""
+    scheme, separator, path = uri.partition(":///")
+    is_relative = scheme.startswith("sqlite") and separator and not path.startswith("/")
+    return uri_of(ROOT / path) if is_relative else uri
 
 
 def create(database: Path) -> None:
@@ -67,27 +77,36 @@ def check_database(database: Path) -> None:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             _check_revision(database, connection, revision)
     except (sqlite3.DatabaseError, TypeError) as error:
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            raise StoreError(f"the database {database} is locked: {IN_USE_REMEDY}") from None
         raise StoreError(
             f"the database {database} is damaged, or not MLflow's ({error}): restore a copy of it, or move it away to "
             "start with an empty one; nothing was written to it"
         ) from None
 
 
-def relocate(database: Path, before: str, now: str) -> None:
-    """Update the artifact paths in `database` if the folder of artifacts was moved from `before` to `now`.
+@cache
+def relocate(database: Path, artifacts: str) -> None:
+    """After the project was moved or copied, make its artifacts those in the folder `artifacts`, beside `database`.
 
-    If it was copied, they are left alone as long as the artifacts are still where they were.
+    What is written from now on is put there, never into the folder of an original. Of what was written before, all that
+    is there is read from there.
     """
-    if Path(before).exists() or not Path(now).exists():
-        return
+    changed = 0
     with _connect(database) as connection, connection:
         for table, column in ARTIFACT_COLUMNS.items():
-            connection.execute(
-                f"UPDATE {table} SET {column} = ?1 || substr({column}, ?2 + 1) "
-                f"WHERE {column} = ?3 OR substr({column}, 1, ?2 + 1) = ?3 || '/'",
-                (now, len(before), before),
-            )
-    logger.warning(f"The project was moved: the artifacts that were in {before} are now expected in {now}")
+            elsewhere = f"{column} LIKE '/%/' || ? || '%' AND substr({column}, 1, ?) <> ?"
+            rows = connection.execute(
+                f"SELECT rowid, {column} FROM {table} WHERE {elsewhere}",
+                (Path(artifacts).name, len(artifacts), artifacts),
+            ).fetchall()
+            for row, before in rows:
+                _, _, path = before.rpartition(f"/{Path(artifacts).name}")
+                if path == "" or (path.startswith("/") and Path(artifacts + path).exists()):
+                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (artifacts + path, row))
+                    changed += 1
+    if changed:
+        logger.warning(f"The project was moved or copied: its artifacts are now those in {artifacts}")
 
 
 def _connect(database: str | Path) -> contextlib.closing[sqlite3.Connection]:

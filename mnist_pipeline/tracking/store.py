@@ -2,74 +2,115 @@
 
 import contextlib
 import gc
+import json
+import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urlencode, urlsplit
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking import sqlite
-from mnist_pipeline.tracking.sqlite import READ_ONLY_REMEDY, StoreError
+from mnist_pipeline.tracking.sqlite import IN_USE_REMEDY, READ_ONLY_REMEDY, StoreError
 
-EXPERIMENT = "mnist"
+logger = logging.getLogger(__name__)
+
+LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
+VIEW = "accuracy"  # key of the view that is described in a tag of each experiment: MLflow's own shows no metric
+COLUMNS = [f"metrics.`{name}_accuracy`" for name in ("test", "holdout")]
+COLUMNS += [f"params.`{name}`" for name in ("recipe", "hidden", "optimizer", "lr", "seed")]
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the UI shows what belongs to training
     "mlflow.note.content": "Trainings, retrainings and sweeps by `mnist-pipeline`; see each run's description.",
+    f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": COLUMNS}),
 }
 
 # A tracking server is retried after 0, 6, 12 and 24 seconds, then given up; MLflow's own default is 247 seconds.
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 RETRY_ENVIRONMENT = {RETRIES: "4", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
 REMEDIES = {
+    "database is locked": IN_USE_REMEDY,
     "disk is full": "make room, and run the command again",
     "readonly database": READ_ONLY_REMEDY,
     "disk I/O error": "check that its disk is writable and has room, and run the command again",
 }
 
 
-def prepare() -> str:
-    """Create the database and the experiment if they are missing, and make MLflow use them; return its id."""
+def prepare() -> None:
+    """Create the database if it is missing, check it, and make MLflow use it."""
     _set_environment()
+    _check_address("MLFLOW_TRACKING_URI", tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
-    file = _file()
-    artifacts = str(file.parent / "mlartifacts") if file else None  # else where the server keeps them
-    if file:
+    if file := _file():
         sqlite.refuse_read_only(file)
-    with store_lock():  # two processes that create the schema at once would break the database
-        if file:
+        with store_lock():  # two processes that create the schema at once would break the database
             if not file.exists():
                 sqlite.create(file)
             sqlite.check_database(file)
-        experiment = client().get_experiment_by_name(EXPERIMENT)
-        if not experiment:
-            with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another machine was quicker
-                client().create_experiment(EXPERIMENT, artifacts, EXPERIMENT_TAGS)
-            experiment = client().get_experiment_by_name(EXPERIMENT)
-            assert experiment
-        if file and artifacts and experiment.artifact_location != artifacts:
-            sqlite.relocate(file, experiment.artifact_location, artifacts)
-        experiment_id = str(experiment.experiment_id)
-    mlflow.set_experiment(experiment_id=experiment_id)  # Model.log uses it
-    return experiment_id
+            sqlite.relocate(file, _artifacts(file))
+    client().search_experiments(max_results=1)  # a server that does not answer is noticed before a run is made
+
+
+def experiment_id(name: str) -> str:
+    """Return the id of the experiment `name`, one for each dataset. It is created or restored, if it must be."""
+    file = _file()
+    experiment = client().get_experiment_by_name(name)
+    if not experiment:
+        with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
+            client().create_experiment(name, _artifacts(file) if file else None)  # else where the server keeps them
+        experiment = client().get_experiment_by_name(name)
+        assert experiment
+    if experiment.lifecycle_stage != "active":
+        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # another process was quicker
+            client().restore_experiment(experiment.experiment_id)
+        logger.warning(f"The experiment {name} had been deleted: it is restored, with its runs")
+    for tag in EXPERIMENT_TAGS.keys() - experiment.tags.keys():  # all of them, or those that are new since version 0.1
+        client().set_experiment_tag(experiment.experiment_id, tag, EXPERIMENT_TAGS[tag])
+    return str(experiment.experiment_id)
+
+
+def ui_url(page: str, **query: str) -> str:
+    """Return the URL of a page of MLflow's UI, on the tracking server or in what `make ui` opens."""
+    base = tracking_uri() if tracking_uri().startswith("http") else LOCAL_UI
+    return (
+        f"{base.rstrip('/')}/#/{page}?{urlencode({'workflowType': 'machine_learning', **query})}"  # not its GenAI mode
+    )
 
 
 def tracking_uri() -> str:
     """Return `MLFLOW_TRACKING_URI`, or else the database at the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite.uri_of(ROOT / "mlflow.db")
+    return sqlite.absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
 
 
 def client() -> MlflowClient:
     """Return a client of the store."""
     return MlflowClient(tracking_uri())
+
+
+def logged_model_id(version: ModelVersion) -> str | None:
+    """Return the id of the model that was registered as `version`, which its `model_id` lacks in a database."""
+    return (version.source or "").partition("models:/")[2] or None
+
+
+def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
+    """Yield what all pages of a search of MLflow's hold."""
+    token = None
+    while True:
+        page = search(*args, **options, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def is_local() -> bool:
@@ -79,7 +120,9 @@ def is_local() -> bool:
 
 def study_storage() -> str:
     """Return `OPTUNA_STORAGE`, as Optuna's own commands read it, or else a database beside the runs'."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{_folder() / 'optuna.db'}"
+    uri = sqlite.absolute_uri(os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{_folder() / 'optuna.db'}")
+    _check_address("OPTUNA_STORAGE", uri)
+    return uri
 
 
 def in_progress_folder() -> Path:
@@ -103,18 +146,24 @@ def ignore_mlflow_errors(*codes: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_store_errors() -> Iterator[None]:
-    """Turn the errors of MLflow and SQLAlchemy into `StoreError`, an `OSError` whose message is one line."""
+def as_store_errors(uri: str | None = None) -> Iterator[None]:
+    """Turn the errors of MLflow and SQLAlchemy into `StoreError`, whose message is one line.
+
+    It names `uri`, by default that of the runs.
+    """
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
-        lines = str(error).strip().splitlines()
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error  # as Optuna wraps some
+        if not isinstance(cause, (MlflowException, SQLAlchemyError)):
+            raise
+        lines = str(cause).strip().splitlines()
         gist = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's
-        uri = tracking_uri()
+        uri = uri or tracking_uri()
         if uri.startswith("http"):
             kind, remedy = "tracking server", "once it answers, the same command resumes where this one stopped"
         else:
-            kind, remedy = "database", "what is in it is left as it is"
+            kind, remedy = "database", "the same command, run again, finishes what this one began"
             remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in gist), remedy)
         raise StoreError(f"the {kind} {_without_password(uri)} failed: {_without_password(gist)}; {remedy}") from error
 
@@ -137,6 +186,20 @@ def release_connections(error: BaseException) -> None:
     gc.collect()
 
 
+def _check_address(variable: str, uri: str) -> None:
+    """Raise `StoreError` unless `uri` is one of a server, or of a database whose driver is installed."""
+    if uri.startswith(("http://", "https://")):
+        return
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        remedy = 'pip install --constraint constraints.txt --editable ".[cluster]" installs it for PostgreSQL'
+        raise StoreError(f"{variable} names a database whose driver is missing ({error.name}): {remedy}") from None
+    except SQLAlchemyError:
+        wanted = "http://tracker:5000, sqlite:////data/mlflow.db or postgresql://user@db/mlflow"
+        raise StoreError(f"{variable} must be an address such as {wanted}, not {_without_password(uri)}") from None
+
+
 def _set_environment() -> None:
     """Set the retries, and move the password out of the server's address, which is printed and logged."""
     for name, value in RETRY_ENVIRONMENT.items():
@@ -154,6 +217,11 @@ def _without_password(text: str) -> str:
     return re.sub(r"(?<=://)[^/\s]+@", "", text)
 
 
+def _artifacts(file: Path) -> str:
+    """Return the folder of the artifacts of a local database."""
+    return str(file.parent / "mlartifacts")
+
+
 def _folder() -> Path:
     return (_file() or ROOT / "mlflow").parent
 
@@ -163,8 +231,3 @@ def _file() -> Path | None:
     if not tracking_uri().startswith("sqlite"):
         return None
     return Path(make_url(tracking_uri()).database or "").resolve()
-
-
-if __name__ == "__main__":  # for `make ui`: creates the database under the lock before a server opens it
-    prepare()
-    print(tracking_uri())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from mnist_pipeline.config import ROOT, FieldError, Optimizer, TrainConfig
+from mnist_pipeline.config import ROOT, FieldError, OptimizerName, TrainConfig
 from mnist_pipeline.training.model import MLP
 
 UNROLL = 5  # batches per call: more save little, and take longer to compile
@@ -21,12 +21,13 @@ T = torch.Tensor
 class CompiledTraining:
     """Trains `mlp` with `config` in epochs of `batches`; the step is compiled when it is first taken.
 
+    `weights` (classes,) are those of the classes in the loss.
     On a CUDA card the graph is captured as well. The compiler's cache is kept at the project's root.
 
     Raises `FieldError` if there is no C++ compiler.
     """
 
-    def __init__(self, mlp: MLP, config: TrainConfig, batches: int) -> None:
+    def __init__(self, mlp: MLP, config: TrainConfig, batches: int, weights: T | None = None) -> None:
         if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise FieldError("compile", "needs a C++ compiler, and there is neither g++ nor clang++: install one")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".cache" / "inductor"))
@@ -42,7 +43,7 @@ class CompiledTraining:
         def take_steps(images: T, labels: T, coefficients: T) -> T:
             losses = []
             for batch, targets, numbers in zip(images.chunk(unroll), labels.chunk(unroll), coefficients, strict=True):
-                loss = cross_entropy(mlp(batch), targets, label_smoothing=config.label_smoothing)
+                loss = cross_entropy(mlp(batch), targets, weights, label_smoothing=config.label_smoothing)
                 gradients = torch.autograd.grad(loss, parameters)
                 with torch.no_grad():
                     for parameter, gradient, (m, v) in zip(parameters, gradients, buffers, strict=True):
@@ -104,7 +105,7 @@ def _adam(p: T, g: T, m: T, v: T, lr: T, *corrections: T, weight_decay: float = 
     p.sub_(corrected_lr * m / (v.sqrt() * scale + 1e-8))
 
 
-UPDATES: dict[Optimizer, Callable[..., None]] = {
+UPDATES: dict[OptimizerName, Callable[..., None]] = {
     "sgd": _sgd,
     "momentum": partial(_sgd, momentum=0.9),
     "nesterov": partial(_sgd, momentum=0.9, nesterov=True),

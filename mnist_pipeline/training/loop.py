@@ -1,23 +1,31 @@
-"""The training loop, on one screen."""
+"""The training loop."""
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from mnist_pipeline.config import FieldError, TrainConfig
+from mnist_pipeline.config import RECIPES, FieldError, TrainConfig, check
+from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.training import checkpoints
 from mnist_pipeline.training.augmentation import augment
 from mnist_pipeline.training.compiled import CompiledTraining
+from mnist_pipeline.training.evaluation import Score, score
 from mnist_pipeline.training.model import MLP
-from mnist_pipeline.training.optimizers import OPTIMIZERS, Adam, ClassUpdate
+from mnist_pipeline.training.optimizers import OPTIMIZERS, Adam, TorchOptimizer
 
-Optimizer = Adam | ClassUpdate | CompiledTraining
+Optimizer = Adam | TorchOptimizer | CompiledTraining
+Labelled = tuple[torch.Tensor, torch.Tensor]  # float32 images (N, …), int64 labels (N,)
+
+MIN_STEPS = 20  # an epoch, unless a batch size is given: the few epochs of a recipe would be too few steps
+MIN_BATCH = 8  # images that are chosen for a step at least: batch norm takes their mean and variance
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,28 @@ class Epoch:
     number: int  # from 1
     train_loss: float  # mean over the batches
     last_batch_loss: float  # what the tutorial prints
+    test: Score | None = None
+    val: Score | None = None
 
 
 def fit(
-    mlp: MLP, images: torch.Tensor, labels: torch.Tensor, config: TrainConfig, *, checkpoint: Path | None = None
+    mlp: MLP,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    config: TrainConfig,
+    *,
+    val: Labelled | None = None,
+    test: Labelled | None = None,
+    checkpoint: Path | None = None,
 ) -> Iterator[Epoch]:
     """Train `mlp` in place on float32 `images` (N, …) and int64 `labels` (N,), yielding each epoch as it ends.
 
-    The loss is the cross-entropy of shuffled batches, the last short one dropped. Random numbers are torch's global
-    ones: the same seed before, the same weights after, bit for bit on the CPU. `mlp` ends on the CPU.
+    The loss is the cross-entropy of shuffled batches, the last short one dropped. Random numbers come from torch's
+    global generators: the same seed gives the same weights, bit for bit on the CPU. `mlp` ends on the CPU.
+
+    After each epoch it is scored on `val` and `test`, if given, which changes nothing in it. With patience, the
+    training stops when the loss on `val` has not fallen for so many epochs (unless the schedule is one cycle), and
+    `mlp` ends with the best epoch's weights.
 
     A `checkpoint` is written before each epoch is yielded. If the file exists, the training resumes from it: the epochs
     that are done are yielded again first, and the weights end as if it had never stopped.
@@ -43,46 +64,109 @@ def fit(
     Raises `FieldError` if a batch is larger than the training set or there is no such device, and `FloatingPointError`
     after an epoch whose loss is not finite.
     """
-    if len(images) < config.batch_size:
-        raise FieldError(
-            "batch_size", f"must be at most the {len(images):,} training images, not {config.batch_size:,}"
-        )
+    check_batch_size(config, images=len(images))
+    assert val or not config.patience
     device = choose_device(config)
     mlp, images, labels = mlp.to(device), images.to(device), labels.to(device)  # all of it, once
+    val, test = (each and (each[0].to(device), each[1].to(device)) for each in (val, test))
+    weights = balanced_weights(labels, mlp.sizes[-1]) if config.class_weights == "balanced" else None
     parameters = list(mlp.parameters())
     batches = len(images) // config.batch_size
     rates = learning_rates(config, config.epochs * batches)
-    optimizer = OPTIMIZERS[config.optimizer](parameters)
-    compiled = CompiledTraining(mlp, config, batches) if config.compile else None
-    epochs = _resume(checkpoint, mlp, compiled or optimizer) if checkpoint else []
+    eager = OPTIMIZERS[config.optimizer]
+    optimizer = CompiledTraining(mlp, config, batches, weights) if config.compile else eager(parameters)
+    epochs, best = _resume(checkpoint, mlp, optimizer) if checkpoint else ([], {})
     yield from epochs
 
     for number in range(len(epochs) + 1, config.epochs + 1):
-        with threads(config.threads or choose_threads(mlp, config)), flush_denormals():
+        if is_exhausted(epochs, config):
+            break
+        # Not around the yield, where the caller's code runs
+        with torch_threads(config.threads or choose_threads(mlp, config)), flush_denormals():
             mlp.train()
             inputs = (augment(images, config.augmentation) if config.augmentation else images).flatten(1)
             order = torch.randperm(len(images), device=device)[: batches * config.batch_size]
             epoch_rates = rates[(number - 1) * batches : number * batches]
-            if compiled:
-                loss_of_batch = compiled.train_epoch(inputs, labels, order, epoch_rates)
+            if isinstance(optimizer, CompiledTraining):
+                loss_of_batch = optimizer.train_epoch(inputs, labels, order, epoch_rates)
             else:
                 losses = []
                 for rows, lr in zip(order.split(config.batch_size), epoch_rates, strict=True):
-                    logits = mlp(inputs.index_select(0, rows))
-                    loss = cross_entropy(logits, labels.index_select(0, rows), label_smoothing=config.label_smoothing)
+                    logits, targets = mlp(inputs.index_select(0, rows)), labels.index_select(0, rows)
+                    loss = cross_entropy(logits, targets, weights, label_smoothing=config.label_smoothing)
                     gradients = torch.autograd.grad(loss, parameters)  # `backward` would first add each to a zero
                     optimizer.step(gradients, lr)
                     losses.append(loss.detach())
                 loss_of_batch = torch.stack(losses)
-        epoch = Epoch(number, loss_of_batch.mean().item(), loss_of_batch[-1].item())
+            scores = (score(mlp, *each) if each else None for each in (test, val))
+            epoch = Epoch(number, loss_of_batch.mean().item(), loss_of_batch[-1].item(), *scores)
         if not math.isfinite(epoch.train_loss):
             problem = f"the loss became {epoch.train_loss} in epoch {number}"
             raise FloatingPointError(f"{problem}: lower the learning rate, which is {config.lr}")
         epochs.append(epoch)
+        if config.patience and best_epoch(epochs) == number:
+            best = {name: value.clone() for name, value in mlp.state_dict().items()}
         if checkpoint:
-            _save(checkpoint, mlp, compiled or optimizer, epochs)
+            _save(checkpoint, mlp, optimizer, epochs, best)
         yield epoch
+    if best:
+        mlp.load_state_dict(best)
     mlp.cpu()
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> int:
+    """Return the number of the first epoch with the lowest validation loss."""
+    losses = [epoch.val.loss if epoch.val else math.inf for epoch in epochs]
+    return losses.index(min(losses)) + 1
+
+
+def is_exhausted(epochs: Sequence[Epoch], config: TrainConfig) -> bool:
+    """Return whether as many epochs have passed since the best one as the patience of `config` allows.
+
+    Never with the one-cycle schedule: it gains most in its last epochs, when the learning rate falls.
+    """
+    can_stop = config.patience and config.schedule == "constant" and epochs
+    return bool(can_stop) and len(epochs) - best_epoch(epochs) >= config.patience
+
+
+def balanced_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return a weight for each class (classes,), with which each weighs the same in `labels` (N,): their mean is 1."""
+    counts = torch.bincount(labels, minlength=classes)
+    return len(labels) / (counts.count_nonzero() * counts.clamp_min(1))
+
+
+def check_batch_size(config: TrainConfig, *, images: int) -> None:
+    """Raise `FieldError` if a batch is larger than the training set."""
+    wanted = f"at most the {images:,} training images"
+    check(config.batch_size <= images, "batch_size", f"{config.batch_size:,}", wanted)
+
+
+def fit_batch_size(config: TrainConfig, *, images: int) -> TrainConfig:
+    """Return `config` with a smaller batch if its recipe's own is too large for a training split of so many `images`.
+
+    That is if it gives less than 20 steps an epoch. The largest power of two that gives as many is chosen, and 8 at
+    least. A batch size that differs from the recipe's was given, and stays.
+    """
+    largest = _without_validation(config, images) // MIN_STEPS
+    if config.batch_size != RECIPES[config.recipe].batch_size or config.batch_size <= largest:
+        return config
+    return replace(config, batch_size=max(MIN_BATCH, 1 << max(largest, 1).bit_length() - 1))
+
+
+def _without_validation(config: TrainConfig, images: int) -> int:
+    return images - math.ceil(config.validation * images)
+
+
+def check_trainable(config: TrainConfig, schema: Schema, *, images: int) -> None:
+    """Raise `FieldError` if `config` cannot be trained with so many `images` of that `schema` on this machine."""
+    check_batch_size(config, images=_without_validation(config, images))
+    choose_device(config)
+    sizes = (schema.height * schema.width, *config.hidden, len(schema.classes))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 16 * sum(a * b for a, b in pairwise(sizes))  # for each weight, its gradient and Adam's two averages
+    if needed > memory:
+        takes = f"{needed / 1e9:,.0f} GB of memory, and this machine has {memory / 1e9:,.0f}"
+        raise FieldError("hidden", f"{' '.join(map(str, config.hidden))} takes {takes}: use fewer units")
 
 
 def learning_rates(config: TrainConfig, steps: int) -> list[float]:
@@ -116,14 +200,14 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 
 def choose_threads(mlp: MLP, config: TrainConfig) -> int:
-    """Return 1 for small steps, where a second thread gains little if the machine is quiet and loses much if not."""
+    """Return 1 for small steps: more threads barely help on a quiet machine, and hurt on a busy one."""
     weights = sum(a * b for a, b in pairwise(mlp.sizes))
     flops = 6 * config.batch_size * weights  # forward 2, backward 4
     return 1 if flops < 400e6 else torch.get_num_threads()
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -147,23 +231,31 @@ def flush_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _save(checkpoint: Path, mlp: MLP, optimizer: Optimizer, epochs: list[Epoch]) -> None:
+def _save(checkpoint: Path, mlp: MLP, optimizer: Optimizer, epochs: list[Epoch], best: dict[str, torch.Tensor]) -> None:
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         random["cuda"] = torch.cuda.get_rng_state()
-    state = {"mlp": mlp.state_dict(), "optimizer": optimizer.state_dict(), "random": random}
+    state = {"mlp": mlp.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "random": random}
     checkpoints.save(checkpoint, state | {"epochs": [*map(asdict, epochs)]})
 
 
-def _resume(checkpoint: Path, mlp: MLP, optimizer: Optimizer) -> list[Epoch]:
-    """Restore what `_save` wrote, and return the epochs that are done; without a checkpoint, write the first."""
+def _resume(checkpoint: Path, mlp: MLP, optimizer: Optimizer) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+    """Restore what `_save` wrote, and return the epochs that are done, and the best one's weights.
+
+    Without a checkpoint, write the first, as a run that is killed in its first epoch must be found too.
+    """
     state = checkpoints.load(checkpoint)
     if state is None:
-        _save(checkpoint, mlp, optimizer, [])
-        return []
+        _save(checkpoint, mlp, optimizer, [], {})
+        return [], {}
     mlp.load_state_dict(state["mlp"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"]["cpu"])
     if "cuda" in state["random"]:
         torch.cuda.set_rng_state(state["random"]["cuda"])
-    return [Epoch(**fields) for fields in state["epochs"]]
+    return [*map(_epoch, state["epochs"])], state.get("best", {})  # version 0.1 knew none
+
+
+def _epoch(fields: Mapping[str, Any]) -> Epoch:
+    scores = {name: Score(**fields[name]) for name in ("test", "val") if fields.get(name)}
+    return Epoch(**{**fields, **scores})

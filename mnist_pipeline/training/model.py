@@ -51,11 +51,15 @@ class MLP(nn.Sequential):
             self.register_buffer("rotations", torch.tensor(ROTATIONS))  # in the state dict, for `from_state_dict`
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]
         if self.training or not self.tta:
-            return logits
-        rotated = [rotate(images, degrees).flatten(1) for degrees in self.get_buffer("rotations")]
-        return torch.stack([each.log_softmax(dim=1) for each in (logits, *map(super().forward, rotated))]).mean(dim=0)
+            return self.logits(images)
+        rotated = [rotate(images, degrees) for degrees in self.get_buffer("rotations")]
+        return torch.stack([self.logits(each).log_softmax(dim=1) for each in (images, *rotated)]).mean(dim=0)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, outputs) of `images` (N, …) as they are, without test-time augmentation."""
+        logits: torch.Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]
+        return logits
 
     @classmethod
     def from_config(cls, config: TrainConfig, *, inputs: int, outputs: int) -> "MLP":

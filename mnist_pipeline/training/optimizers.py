@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim.adam import adam
 
-from mnist_pipeline.config import Optimizer
+from mnist_pipeline.config import OptimizerName
 
 
 class Adam:
@@ -52,12 +52,14 @@ class Adam:
                 tensor.copy_(saved)
 
 
-class ClassUpdate:
+class TorchOptimizer:
     """An optimizer class of `torch.optim`."""
 
-    def __init__(self, make: Callable[..., torch.optim.Optimizer], parameters: Sequence[torch.Tensor]) -> None:
+    def __init__(
+        self, make: Callable[..., torch.optim.Optimizer], parameters: Sequence[torch.Tensor], **settings: Any
+    ) -> None:
         self.parameters = parameters
-        self.optimizer = make(parameters)
+        self.optimizer = make(parameters, **settings)
         self.state_dict = self.optimizer.state_dict
         self.load_state_dict = self.optimizer.load_state_dict
 
@@ -69,12 +71,12 @@ class ClassUpdate:
         self.optimizer.step()
 
 
-OPTIMIZERS: dict[Optimizer, Callable[[Sequence[torch.Tensor]], Adam | ClassUpdate]] = {
-    "sgd": partial(ClassUpdate, partial(torch.optim.SGD, fused=True)),
-    "momentum": partial(ClassUpdate, partial(torch.optim.SGD, momentum=0.9, fused=True)),
-    "nesterov": partial(ClassUpdate, partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True)),
-    "adagrad": partial(ClassUpdate, torch.optim.Adagrad),  # its fused kernel exists on the CPU only
-    "rmsprop": partial(ClassUpdate, torch.optim.RMSprop),
+OPTIMIZERS: dict[OptimizerName, Callable[[Sequence[torch.Tensor]], Adam | TorchOptimizer]] = {
+    "sgd": partial(TorchOptimizer, torch.optim.SGD, fused=True),
+    "momentum": partial(TorchOptimizer, torch.optim.SGD, momentum=0.9, fused=True),
+    "nesterov": partial(TorchOptimizer, torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
+    "adagrad": partial(TorchOptimizer, torch.optim.Adagrad),  # its fused kernel exists on the CPU only
+    "rmsprop": partial(TorchOptimizer, torch.optim.RMSprop),
     "adam": Adam,
     "adamw": partial(Adam, weight_decay=0.01),
 }

@@ -1,17 +1,30 @@
 """Numbers → matplotlib figures, without pyplot and its global state."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from mnist_pipeline.data.schema import DIGITS
+from mnist_pipeline.interval import wilson
+from mnist_pipeline.text import figure_text
+from mnist_pipeline.training.evaluation import ReliabilityBin
+from mnist_pipeline.training.loop import Epoch
 
 BLUE, RED = "#2a6fb0", "#b3261e"
+STYLES: dict[
+    str, dict[str, Any]
+] = {  # of Okabe and Ito's colours, which the colour-blind can tell apart, and of lines that everyone can
+    "train": {"color": "#0072b2", "linestyle": "-"},
+    "validation": {"color": "#00795c", "linestyle": "--"},
+    "test": {"color": "#c04e00", "linestyle": "-."},
+}
 MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["white", "tomato"])  # black text can be read on all of it
 
 
@@ -19,7 +32,7 @@ def predictions(
     images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str] = DIGITS
 ) -> Figure:
     """Draw ten images (10, H, W) in two rows of five, each under its label and its predicted class."""
-    names = _shorten(classes)
+    names = shorten(classes)
     titles = [f"Label: {names[label]}, Predict: {names[guess]}" for label, guess in zip(labels, predicted, strict=True)]
     return _gallery("MLP INFERENCE RESULTS", images, titles, np.where(labels == predicted, "black", RED))
 
@@ -28,7 +41,7 @@ def confident_mistakes(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] = DIGITS
 ) -> Figure:
     """Draw the ten of the images (N, H, W) that are misclassified with the highest of `probabilities` (N, classes)."""
-    names = _shorten(classes)
+    names = shorten(classes)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mistakes = np.flatnonzero(predicted != labels)
     worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:10]
@@ -37,20 +50,89 @@ def confident_mistakes(
     return _gallery(title, images[worst], titles, ["black"] * len(worst))
 
 
-def loss_curve(train_losses: Sequence[float]) -> Figure:
-    """Draw the mean training loss of each epoch."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    epochs = range(1, len(train_losses) + 1)
-    axes.plot(epochs, train_losses, color=BLUE, marker="o", markersize=5, linewidth=2)
-    axes.annotate(
-        f"{train_losses[-1]:.3f}", (epochs[-1], train_losses[-1]), (0, 9), textcoords="offset points", ha="center"
-    )
-    axes.set(title="Training loss", xlabel="Epoch", ylabel="Mean cross-entropy", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def curves(epochs: Sequence[Epoch], best_epoch: int | None = None) -> Figure:
+    """Draw the loss and the accuracy after each epoch, on each set that was scored; `best_epoch` is marked."""
+    scored = {
+        "test": [(epoch.number, epoch.test) for epoch in epochs if epoch.test],
+        "validation": [(epoch.number, epoch.val) for epoch in epochs if epoch.val],
+    }
+    losses = {"train": [(epoch.number, epoch.train_loss) for epoch in epochs]}
+    losses |= {name: [(number, each.loss) for number, each in scores] for name, scores in scored.items()}
+    accuracies = {name: [(number, each.accuracy) for number, each in scores] for name, scores in scored.items()}
+    panels = {"Mean cross-entropy": losses} | ({"Accuracy": accuracies} if any(accuracies.values()) else {})
+    figure = Figure(figsize=(6, 3 * len(panels)))  # with margins by hand: a layout engine draws everything twice
+    margins = {"left": 0.12, "right": 0.83, "bottom": 0.15 / len(panels), "top": 1 - 0.1 / len(panels), "hspace": 0.22}
+    grid = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw=margins).ravel()
+    for axes, (name, lines) in zip(grid, panels.items(), strict=True):
+        axes.set_title(name, loc="left", fontsize="medium")
+        _draw_lines(axes, lines, "{:.2%}" if name == "Accuracy" else "{:.3f}")
+        if name == "Accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.set_ylim(top=min(1, axes.get_ylim()[1]))
+        if best_epoch:
+            axes.axvline(best_epoch, color="grey", linestyle=":", zorder=0)
+    if best_epoch:
+        grid[0].set_title(f"best epoch: {best_epoch}", loc="right", fontsize="medium", color="dimgrey")
+    grid[-1].set_xlabel("Epoch")
+    grid[-1].set_xlim(0.5, len(epochs) + 0.5)
+    grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]], number: str) -> None:
+    """Draw lines, each with its name and its last `number` beside its end."""
+    lines = {name: points for name, points in lines.items() if points}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if max(map(len, lines.values())) <= 15 else {}
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), linewidth=1.8, **STYLES[name], **marker)
+    axes.margins(y=0.1)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0) if high > 2 * low else low, high)
+    low, high = axes.get_ylim()
+    ends = sorted((points[-1][1], name) for name, points in lines.items())
+    places = [value for value, _ in ends]
+    gap = 0.18 * (high - low)  # two lines of text
+    for below, above in pairwise(range(len(places))):
+        places[above] = max(places[above], places[below] + gap)
+    too_high = max(0, places[-1] - high)
+    for place, (value, name) in zip(places, ends, strict=True):
+        text = f"{name}\n{number.format(value)}"
+        axes.text(
+            1.02, place - too_high, text, transform=axes.get_yaxis_transform(), color=STYLES[name]["color"], va="center"
+        )
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def reliability(bins: Sequence[ReliabilityBin]) -> Figure:
+    """Draw how often predictions of each confidence are right, with 95 % intervals, and how many there are of each."""
+    confidence, accuracy, counts = zip(*((each.confidence, each.accuracy, each.count) for each in bins), strict=True)
+    ends = [wilson(round(share * count), count) for share, count in zip(accuracy, counts, strict=True)]
+    lengths = np.abs(np.array(ends).T - accuracy)
+    figure = Figure(figsize=(6, 6))
+    margins = {"left": 0.13, "right": 0.96, "bottom": 0.09, "top": 0.97, "hspace": 0.06}
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1], gridspec_kw=margins)
+    upper.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    upper.text(0.03, 0.06, "right as often as confident", color="dimgrey", rotation=37, rotation_mode="anchor")
+    upper.errorbar(confidence, accuracy, lengths, fmt="o", color=BLUE, capsize=3)
+    upper.set(ylabel="Right (95 % interval)", xlim=(0, 1), ylim=(0, 1.02))
+    bars = lower.bar(confidence, counts, width=0.045, color=BLUE)
+    lower.bar_label(bars, fmt="{:,.0f}", rotation=90, padding=3, fontsize="small")
+    lower.set(xlabel="Confidence (the highest probability)", ylabel="Images (log scale)", yscale="log")
+    lower.set_ylim(0.7, 200 * max(counts))  # with room for the counts
+    lower.yaxis.set_major_locator(NullLocator())
+    lower.yaxis.set_minor_locator(NullLocator())
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    upper.xaxis.set_major_formatter(PercentFormatter(1))
+    upper.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
+
+
+def contact_sheet(title: str, images: np.ndarray, titles: Sequence[str], *, wins: int) -> Figure:
+    """Draw images (N, H, W) in rows of five, each under its title: blue for the first `wins`, red for the others."""
+    colors = [BLUE if row < wins else RED for row in range(len(images))]
+    return _gallery(title, images, titles, colors, rows=-(-len(images) // 5))
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str] = DIGITS) -> Figure:
@@ -68,7 +150,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str] = DIGITS) -> Fig
         # Text within the axes needs no room of its own: the layout would measure each.
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", in_layout=False, **style)
     step = math.ceil(len(counts) / 100)
-    ticks, names = range(0, len(counts), step), _shorten(classes[::step])
+    ticks, names = range(0, len(counts), step), shorten(classes[::step])
     axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True")
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0)
     axes.set_yticks(ticks, names)
@@ -116,19 +198,63 @@ def slices(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> Figu
     return figure
 
 
-def _shorten(names: Sequence[str]) -> list[str]:
-    return [name if len(name) <= 16 else f"{name[:15]}…" for name in names]
+def monitoring(
+    distributions: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]],
+    indices: Mapping[str, float],
+    levels: tuple[float, float],
+    by_chance: Collection[str] = (),
+) -> Figure:
+    """Draw shares before and now, each of a name, and how far each statistic drifted, beside the two `levels`.
+
+    Those that chance would explain are grey.
+    """
+    figure = Figure(figsize=(5 * (len(distributions) + 1), 4), layout="constrained")
+    *grid, last = figure.subplots(1, len(distributions) + 1, squeeze=False)[0]
+    titles = {
+        "classes": ("Classes", "trained on"),
+        "confidence": ("Confidence of at least", "holdout"),
+    }
+    for axes, (name, (names, before, now)) in zip(grid, distributions.items(), strict=True):
+        places, (title, of_before) = np.arange(len(names)), titles[name]
+        axes.bar(places - 0.2, before, 0.4, color="lightgrey", label=of_before)
+        axes.bar(places + 0.2, now, 0.4, color=BLUE, label="served")
+        axes.set_xticks(places, shorten(names), rotation=90 if max(map(len, names)) > 3 else 0)
+        axes.set_title(title, loc="left", fontsize="medium")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
+    colors = ["lightgrey" if name in by_chance else BLUE for name in indices]
+    bars = last.barh([*indices], [*indices.values()], color=colors)
+    last.bar_label(bars, fmt="{:.2f}", padding=3)
+    for level, style, name in zip(levels, (":", "--"), ("moderate", "large"), strict=True):
+        last.axvline(level, color=RED, linestyle=style, label=name)
+    last.legend(frameon=False, loc="lower right")
+    last.set_xlim(0, max([*indices.values(), levels[1]]) * 1.25)
+    last.invert_yaxis()
+    last.set_title("Population stability index (grey: may be chance)", loc="left", fontsize="medium")
+    for axes in (*grid, last):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
-def _gallery(title: str, images: np.ndarray, titles: Sequence[str], colors: Sequence[str] | np.ndarray) -> Figure:
-    figure = Figure(figsize=(15, 6))  # with margins by hand: a layout engine would draw everything twice
-    figure.suptitle(title, fontsize=16)
-    margins = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.88, "wspace": 0.05, "hspace": 0.14}
-    grid = figure.subplots(2, 5, gridspec_kw=margins).ravel()
+def shorten(names: Sequence[str]) -> list[str]:
+    """Return the names of classes as figures show them."""
+    return [figure_text(name if len(name) <= 16 else f"{name[:15]}…") for name in names]
+
+
+def _gallery(
+    title: str, images: np.ndarray, titles: Sequence[str], colors: Sequence[str] | np.ndarray, *, rows: int = 2
+) -> Figure:
+    height = 0.84 + 2.58 * rows  # inches, as all lengths here
+    figure = Figure(figsize=(15, height))
+    figure.suptitle(title, fontsize=16, y=1 - 0.12 / height)
+    # One axes rather than one for each image, of which matplotlib makes fifty a second
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 15), ylim=(0, height), autoscale_on=False)
+    axes.set_axis_off()
     fontsize = 12 * min(1, 32 / max(map(len, titles), default=1))  # 32 letters of 12 points are as wide as an image
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, text, color in zip(grid, images, titles, colors, strict=False):
-        axes.imshow(image, cmap="gray")
-        axes.set_title(text, y=1, color=color, fontsize=fontsize)  # without `y`, matplotlib measures the hidden ticks
+    for place, (image, text, color) in enumerate(zip(images, titles, colors, strict=True)):
+        row, column = divmod(place, 5)
+        x, y = 1.5 + 3 * column, height - 1.85 - 2.58 * row  # its middle
+        half = np.array(image.shape) * min(2.26 / image.shape[0], 2.8 / image.shape[1]) / 2
+        axes.imshow(image, cmap="gray", aspect="auto", extent=(x - half[1], x + half[1], y - half[0], y + half[0]))
+        axes.text(x, y + half[0] + 0.06, text, ha="center", color=color, fontsize=fontsize)
     return figure

@@ -1,7 +1,8 @@
 """The search for a better config, by Optuna."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -42,10 +43,16 @@ def study_to_open(name: str | None, storage: str, *, resume: bool) -> str:
     return name or known[-1]
 
 
-def open_study(name: str, storage: str, search: Search, *, workers: int) -> optuna.Study:
+def scope(search: Search, space: Space, *, dataset: str, data_sha256: str) -> dict[str, object]:
+    """Return what the trials of a study must have in common: their scores cannot be compared otherwise."""
+    return {"dataset": dataset, "data_sha256": data_sha256[:12], "epochs": search.epochs, **asdict(space)}
+
+
+def open_study(name: str, storage: str, search: Search, scope: Mapping[str, object], *, workers: int) -> optuna.Study:
     """Create the study, or load it and queue the trials that were interrupted.
 
-    With one worker, the same seed makes the same trials if the study is not interrupted.
+    With one worker, the same seed makes the same trials if the study is not interrupted. Raises `FieldError` if the
+    study has another `scope`; one of version 0.1 has none yet.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -55,6 +62,12 @@ def open_study(name: str, storage: str, search: Search, *, workers: int) -> optu
         pruner=PRUNERS[search.pruner],
         load_if_exists=True,
     )
+    now = json.loads(json.dumps(scope))  # with lists for tuples, as the study returns it
+    before = study.user_attrs.get("scope", now)
+    if changed := [key for key in now if before.get(key) != now[key]]:
+        was, given = (", ".join(f"{key} {each.get(key)}" for key in changed) for each in (before, now))
+        raise FieldError("study", f"{name} is a search over {was}, not {given}: resume it with those, or start another")
+    study.set_user_attr("scope", now)
     trials = study.get_trials(deepcopy=False)
     study.sampler = optuna.samplers.TPESampler(
         seed=search.seed + len(trials),  # with the same seed, a resumed study would repeat its first trials
@@ -101,6 +114,14 @@ def tell(study: optuna.Study, number: int, outcome: object) -> None:
         study.tell(number, state=TrialState.PRUNED)  # its value is the last accuracy that was reported
     else:
         study.tell(number, outcome.accuracy)
+
+
+def progress(study: optuna.Study, number: int) -> str:
+    """Return how a trial ended, and which is the best so far."""
+    trial = study.get_trials(deepcopy=False)[number]
+    score = "" if trial.value is None else f", {trial.value:.2%} on the validation part"
+    best = f"; the best is trial {study.best_trial.number}, {study.best_value:.2%}" if _finished(study) else ""
+    return f"Trial {number} {trial.state.name.lower()}{score}{best}"
 
 
 def count_done(study: optuna.Study) -> int:

@@ -1,14 +1,18 @@
-"use strict";
+import * as backend from "./backend.js"; // a server, or the model itself
 
 const $ = (id) => document.getElementById(id);
 const board = $("board");
-const pen = board.getContext("2d");
+const pen = board.getContext("2d", { willReadFrequently: true });
 const cursor = $("cursor").getContext("2d");
 const seen = $("seen").getContext("2d");
 const PEN = 20; // of the board's 280: about as thick as MNIST's strokes
 const STEP = 7;
 
+const PAUSE = 800; // milliseconds without a stroke, after which a drawing is taken to be finished
+
 let bars = []; // one for each class
+let model = {}; // as the server describes it
+let answer = null; // the one that may be corrected
 
 function showClasses(classes) {
   $("bars").replaceChildren();
@@ -26,19 +30,35 @@ function showClasses(classes) {
     share.textContent = "–";
     return { name, row, fill, share };
   });
+  $("choices").replaceChildren(
+    ...classes.map((name) => {
+      const choice = document.createElement("button");
+      choice.type = "button";
+      choice.textContent = name;
+      choice.ariaLabel = `That was ${article(name)} ${name}`;
+      choice.ariaPressed = "false";
+      choice.addEventListener("click", () => correct(name));
+      return choice;
+    }),
+  );
   const longest = Math.max(...classes.map((name) => name.length));
   $("bars").style.setProperty("--label", `${Math.min(longest + 0.2, 12)}ch`);
+  $("choices").style.setProperty("--choice", longest > 2 ? "7rem" : "44px");
   $("digit").className = longest > 2 ? "name" : "";
   const digits = classes.join() === "0,1,2,3,4,5,6,7,8,9";
   document.title = $("title").textContent = digits ? "Draw a digit" : "Draw one of these";
   $("hint").textContent = digits ? "0 – 9" : "";
 }
 
+const article = (name) => (/^[8aeiou]/i.test(name) ? "an" : "a");
+
 let empty = true;
 let last = null; // where the pointer was last, during a stroke
 let key = { x: 140, y: 60, down: false, shown: false };
 let changed = false; // since the last request
 let busy = false; // waiting for an answer
+let finished = 0; // the timer after which a drawing is taken to be
+let keep = false; // whether the server keeps the next request: what is drawn when it is finished, and no stroke of it
 
 function start() {
   pen.globalCompositeOperation = "source-over";
@@ -58,6 +78,20 @@ function stroke(from, to) {
   empty = false;
   $("hint").hidden = true;
   changed = true;
+  keep = false;
+  offerCorrection(null);
+  clearTimeout(finished);
+  finished = setTimeout(finish, PAUSE);
+  ask();
+}
+
+function finish() {
+  if (!model.log || empty) return;
+  if (last) {
+    finished = setTimeout(finish, PAUSE); // the pen is still down
+    return;
+  }
+  changed = keep = true;
   ask();
 }
 
@@ -66,7 +100,9 @@ function clear() {
   empty = true;
   last = null;
   key.down = false;
-  changed = false;
+  changed = keep = false;
+  clearTimeout(finished);
+  offerCorrection(null);
   $("hint").hidden = false;
   show(null);
   showCursor();
@@ -74,7 +110,7 @@ function clear() {
 
 function show(prediction) {
   seen.clearRect(0, 0, $("seen").width, $("seen").height);
-  $("digit").textContent = prediction ? prediction.label : "–";
+  $("digit").textContent = prediction ? (prediction.label ?? "?") : "–";
   bars.forEach(({ name, row, fill, share }, at) => {
     const p = prediction ? prediction.probabilities[at] : 0;
     row.className = prediction && name === prediction.label ? "best" : "";
@@ -86,9 +122,11 @@ function show(prediction) {
     return;
   }
   const sure = Math.max(...prediction.probabilities);
-  const how = sure > 0.95 ? "That is" : sure > 0.6 ? "Probably" : "Perhaps";
-  const article = /^[8aeiou]/i.test(prediction.label) ? "an" : "a";
-  $("message").textContent = `${how} ${article} ${prediction.label}.`;
+  const likeliest = bars[prediction.probabilities.indexOf(sure)].name;
+  const how = prediction.label === null ? "Not sure: perhaps" : sure > 0.95 ? "That is" : sure > 0.6 ? "Probably" : "Perhaps";
+  const but = prediction.label === null ? "" : "But it is unclear: ";
+  const unclear = prediction.warning ? ` ${but}${prediction.warning}.` : "";
+  $("message").textContent = `${how} ${article(likeliest)} ${likeliest}.${unclear}`;
   const [height, width] = [prediction.seen.length, prediction.seen[0].length];
   if ($("seen").width !== width || $("seen").height !== height) {
     [$("seen").width, $("seen").height] = [width, height]; // which clears it
@@ -106,33 +144,62 @@ function show(prediction) {
 async function ask() {
   if (busy || !changed) return;
   busy = true;
-  changed = false;
+  const kept = keep;
+  changed = keep = false;
   try {
-    const image = await new Promise((done) => board.toBlob(done, "image/png"));
-    const response = await fetch("/predict", { method: "POST", headers: { "Content-Type": "image/png" }, body: image });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.detail);
-    if (String(answer.model_version) !== $("model").dataset.version) await describe();
-    if (!empty) show(answer.predictions[0]);
+    const { model_version, predictions } = await backend.predict(board, kept);
+    if (String(model_version) !== $("model").dataset.version) await describe();
+    if (!empty) show(predictions[0]);
+    if (kept && !empty && !changed) offerCorrection(predictions[0]);
   } catch (error) {
-    $("message").textContent = error instanceof TypeError ? "The server does not answer." : `${error.message}.`;
+    $("message").textContent = reason(error);
   }
   busy = false;
   if (changed) setTimeout(ask, 30);
 }
 
+const reason = (error) => (error instanceof TypeError ? "The server does not answer." : `${error.message}.`);
+
+function offerCorrection(prediction) {
+  answer = prediction?.id ? prediction : null;
+  $("correction").hidden = !answer;
+  $("thanks").textContent = "";
+  for (const choice of $("choices").children) choice.ariaPressed = "false";
+}
+
+async function correct(label) {
+  const corrected = answer;
+  try {
+    await backend.correct(corrected.id, label);
+    if (answer !== corrected) return; // something else has been drawn
+    for (const choice of $("choices").children) choice.ariaPressed = String(choice.textContent === label);
+    $("thanks").textContent = `Thank you: noted as ${article(label)} ${label}.`;
+  } catch (error) {
+    $("thanks").textContent = reason(error);
+  }
+}
+
 async function describe() {
   try {
-    const model = await (await fetch("/model")).json();
+    model = await backend.describe();
     const accuracy = model.holdout_accuracy;
     const worth = accuracy === null ? "" : `, ${(100 * accuracy).toFixed(2)} % on the holdout`;
     $("model").textContent = `${model.name}, version ${model.version}${worth}`;
     $("model").dataset.version = model.version;
+    $("kept").hidden = !model.log;
     if (model.classes.join() !== bars.map(({ name }) => name).join()) showClasses(model.classes);
-  } catch {
-    $("model").textContent = "The server does not answer.";
+  } catch (error) {
+    $("model").textContent = $("access").hidden ? reason(error) : ""; // the form says the same
   }
 }
+
+$("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", $("token").value.trim());
+  $("token").value = "";
+  changed = !empty;
+  describe().then(ask);
+});
 
 function at(event) {
   const box = board.getBoundingClientRect();
@@ -178,6 +245,7 @@ board.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.tagName === "INPUT") return;
   if (event.key === "Escape" || event.key.toLowerCase() === "c") clear();
 });
 board.addEventListener("focus", () => {

@@ -135,7 +135,7 @@ def postgres(ports: dict[str, int]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def machine(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Machine]]:
-    """Give a new machine of that name, which is told the addresses."""
+    """Yield what makes a machine of a name, which is told the addresses."""
     machines: list[Machine] = []
 
     def build(name: str) -> Machine:

@@ -7,7 +7,7 @@ from mnist_pipeline.config import ROOT
 
 
 def block(name: str) -> tuple[dict[str, str], list[list[str]]]:
-    """Give what the block that begins with the comment `name` exports, and the words of its commands."""
+    """Return what the block that begins with the comment `name` exports, and the words of its commands."""
     blocks = re.findall(r"```console\n# (\w+)\n(.*?)```", (ROOT / "docs" / "scale.md").read_text(), re.DOTALL)
     lines = dict(blocks)[name].replace("\\\n", " ").splitlines()
     exports: dict[str, str] = {}

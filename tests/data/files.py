@@ -1,5 +1,6 @@
 """Datasets on disk, as small as the tests need them."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,13 @@ def idx(array: np.ndarray, *, count: int | None = None) -> bytes:
     """Return a uint8 `array` as the content of an IDX file, whose header promises `count` items."""
     shape = (count or len(array), *array.shape[1:])
     return b"\0\0\x08" + bytes([array.ndim]) + np.array(shape, ">u4").tobytes() + array.tobytes()
+
+
+def exif(orientation: int, *damaged: tuple[int, int, int, bytes]) -> bytes:
+    """Return a block of Exif with an orientation and other entries: tag, type, count and value."""
+    entries = [(0x112, 3, 1, bytes([orientation, 0])), *damaged]
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
 
 
 def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:

@@ -1,16 +1,18 @@
 """A user's own dataset is read from class folders or IDX files, or refused with a reason."""
 
 import gzip
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data import folders
 from mnist_pipeline.data.schema import Schema
-from tests.data.files import random_pixels, write_idx, write_pictures
+from tests.data.files import exif, random_pixels, write_idx, write_pictures
 
 IMAGES = random_pixels(9, 12, 10)
 LABELS = np.arange(9, dtype=np.uint8) % 3
@@ -83,25 +85,148 @@ def test_an_unreadable_picture_is_left_out_and_reported(tmp_path: Path) -> None:
     assert len(part) == 18
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("TRAIN", "Test"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train_images", "test-images"),
+        ("trainset", "testset"),
+        ("train2017", "Test Data"),
+        ("pets/pets/train", "pets/pets/test"),
+    ],
+)
+def test_train_and_test_are_recognised_however_they_are_called(train: str, test: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pictures(tmp_path / train / name, IMAGES[:3])
+        write_pictures(tmp_path / test / name, IMAGES[3:4])
+    schema, parts = folders.read(tmp_path / "pets" if train.startswith("pets") else tmp_path)
+    assert schema.classes == ("a", "b")
+    assert [len(part) for part in parts] == [6, 2]
+
+
+@pytest.mark.parametrize("names", [("bullet_train", "steam_train"), ("train", "car"), ("test", "control")])
+def test_classes_may_have_the_names_of_parts(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        write_pictures(tmp_path / name, IMAGES)
+    assert folders.read(tmp_path)[0].classes == tuple(sorted(names))
+
+
+def test_pictures_without_a_class_are_counted(tmp_path: Path) -> None:
+    for name in (".", ".net", ".git", "@eaDir", "ring", "_background_"):
+        write_pictures(tmp_path / name, IMAGES[: 3 if name != ".git" else 0])
+    (tmp_path / "ring" / "a.gif").touch()
+    schema, (part,) = folders.read(tmp_path)
+    assert schema.classes == ("_background_", "ring")
+    assert part.left_out == {
+        "images in the hidden folder .net": 3,
+        "images beside the folders of the classes": 3,
+        ".gif files, which are not read": 1,
+    }
+
+
+def test_linked_folders_belong_to_their_class(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "store", IMAGES)
+    for name in ("set/a", "set/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "batch").symlink_to(tmp_path / "store")
+    assert len(folders.read(tmp_path / "set")[1][0]) == 18
+
+
+def test_a_class_is_the_same_in_either_form_of_its_letters(tmp_path: Path) -> None:
+    for name in ("é", "ü"):
+        write_pictures(tmp_path / "train" / unicodedata.normalize("NFC", name), IMAGES)
+        write_pictures(tmp_path / "test" / unicodedata.normalize("NFD", name), IMAGES)
+    schema, parts = folders.read(tmp_path)
+    assert schema.classes == ("é", "ü")
+    assert [len(part) for part in parts] == [18, 18]
+
+
+def test_the_size_is_that_of_the_upright_and_undamaged_pictures(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pictures(tmp_path / name, IMAGES)
+        Image.fromarray(IMAGES[0].T).save(tmp_path / name / "lying.png", exif=exif(6))
+    whole = (tmp_path / "a" / "000.png").read_bytes()
+    Image.fromarray(random_pixels(50, 50)).save(tmp_path / "a" / "00.png")
+    (tmp_path / "a" / "00.png").write_bytes((tmp_path / "a" / "00.png").read_bytes()[: len(whole)])
+    schema, (part,) = folders.read(tmp_path)
+    assert (schema.height, schema.width) == (12, 10)
+    assert (len(part), [*part.unreadable]) == (20, ["a/00.png"])
+
+
+RENAMED: dict[str, Callable[[str], str]] = {
+    "folders of the same name": lambda name: f"{name}/{name}",
+    "a dot": lambda name: name.replace("-idx", ".idx"),
+    "a suffix without packing": lambda name: f"{name}.gz",
+    "upper case": str.upper,
+    "EMNIST's": lambda name: f"emnist-letters-{name.replace('t10k', 'test')}",
+}
+
+
+@pytest.mark.parametrize("how", RENAMED)
+def test_idx_files_are_recognised_however_their_names_are_spelled(how: str, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write_idx(tmp_path / name, name, IMAGES, LABELS)
+        for file in (tmp_path / name).iterdir():
+            renamed = tmp_path / RENAMED[how](file.name)
+            renamed.parent.mkdir(exist_ok=True)
+            file.rename(renamed)
+            (tmp_path / f"._{renamed.name}").touch()  # as macOS leaves behind
+        (tmp_path / name).rmdir()
+    assert [part.labels.tolist() for part in folders.read(tmp_path)[1]] == [LABELS.tolist()] * 2
+
+
+def test_idx_files_are_unpacked_by_their_content(tmp_path: Path) -> None:
+    write_idx(tmp_path, "train", IMAGES, LABELS)
+    file = tmp_path / TRAIN_IMAGES
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    (tmp_path / f"{TRAIN_LABELS}.gz").write_bytes((tmp_path / TRAIN_LABELS).read_bytes())
+    assert (folders.read(tmp_path)[1][0].pixels == IMAGES).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "classes", "found"),
+    [
+        (LABELS + 1, "", ("1", "2", "3"), LABELS),
+        (LABELS + 1, "a\nb\nc", ("a", "b", "c"), LABELS),
+        (LABELS % 2 * 5 + 3, "", ("3", "8"), LABELS % 2),
+        (LABELS, "a\nb\nc\nd", ("a", "b", "c", "d"), LABELS),
+        (LABELS, "\ufeffa\r\nb\r\nc\r\n", ("a", "b", "c"), LABELS),
+    ],
+)
+def test_labels_may_be_any_numbers(
+    labels: np.ndarray, names: str, classes: tuple[str, ...], found: np.ndarray, tmp_path: Path
+) -> None:
+    write_idx(tmp_path, "train", IMAGES, labels)
+    if names:
+        (tmp_path / folders.CLASSES_FILE).write_text(names, "utf-8")
+    schema, (part,) = folders.read(tmp_path)
+    assert schema.classes == classes
+    assert part.labels.tolist() == found.tolist()
+    write_idx(tmp_path / "more", "train", IMAGES[:2], labels[1:3])
+    assert folders.read_more(tmp_path / "more", schema, tmp_path).labels.tolist() == found[1:3].tolist()
+
+
 def test_more_images_take_their_labels_from_the_schema(tmp_path: Path) -> None:
     schema = Schema(("cat", "dog", "horse"), 12, 10, "resized")
     write_pictures(tmp_path / "pictures" / "horse", IMAGES)
     write_idx(tmp_path / "idx", "train", IMAGES, LABELS)
-    assert folders.read_more(tmp_path / "pictures", schema).labels.tolist() == [2] * 9
-    assert folders.read_more(tmp_path / "idx", schema).labels.tolist() == LABELS.tolist()
+    for folder, labels in (("pictures", [2] * 9), ("idx", LABELS.tolist())):
+        assert folders.read_more(tmp_path / folder, schema, tmp_path).labels.tolist() == labels
 
 
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
-        (Schema(("0", "1"), 12, 10), "labels in .* go up to 2, and there are 2 classes"),
+        (Schema(("0", "1"), 12, 10), r"has labels \[2\], and the classes are 0, 1"),
         (Schema(("0", "1", "2"), 28, 28), "images in .* are 12×10, and not 28×28"),
     ],
 )
 def test_more_images_that_do_not_fit_the_schema_are_refused(schema: Schema, problem: str, tmp_path: Path) -> None:
-    write_idx(tmp_path, "train", IMAGES, LABELS)
+    write_idx(tmp_path / "more", "train", IMAGES, LABELS)
     with pytest.raises(ValueError, match=problem):
-        folders.read_more(tmp_path, schema)
+        folders.read_more(tmp_path / "more", schema, tmp_path)
 
 
 def test_idx_images_are_never_resized(tmp_path: Path) -> None:
@@ -136,6 +261,36 @@ def unlabelled_test(folder: Path) -> None:
 def unknown_part(folder: Path) -> None:
     for part in ("train/a", "train/b", "val/a"):
         write_pictures(folder / part, IMAGES)
+
+
+def no_train(folder: Path) -> None:
+    for part in ("test/a", "test/b", "val/a", "val/b"):
+        write_pictures(folder / part, IMAGES)
+
+
+def parts_without_classes(folder: Path) -> None:
+    for part in ("Train", "Test"):
+        write_pictures(folder / part, IMAGES)
+
+
+def unshowable_class(folder: Path) -> None:
+    for name in ("a", "\x1b[31mred"):
+        write_pictures(folder / name, IMAGES)
+
+
+def idx_of_val(folder: Path) -> None:
+    write_idx(folder, "train", IMAGES, LABELS)
+    (folder / "val-images-idx3-ubyte").touch()
+
+
+def two_sets(folder: Path) -> None:
+    write_idx(folder, "train", IMAGES, LABELS)
+    (folder / f"emnist-{TRAIN_IMAGES}").touch()
+
+
+def names_in_latin_1(folder: Path) -> None:
+    write_idx(folder, "train", IMAGES, LABELS)
+    (folder / folders.CLASSES_FILE).write_text("é\nè\nê\n", "latin-1")
 
 
 def truncated_idx(folder: Path) -> None:
@@ -187,7 +342,13 @@ def too_few_names(folder: Path) -> None:
         (empty_class, "no images in .*b"),
         (unknown_class_in_test, "c is not one of the classes to train on: they are a, b"),
         (unlabelled_test, "test holds no folder of images for a class"),
-        (unknown_part, "holds val beside train: move their images"),
+        (unknown_part, "holds train, val: move all images to a folder train, or to train and test"),
+        (no_train, "holds test, val: move all images"),
+        (parts_without_classes, "Train holds no folder of images for a class"),
+        (unshowable_class, r"a class whose name cannot be shown, \\x1b\[31mred: rename it"),
+        (idx_of_val, "holds IDX files of val: move their images"),
+        (two_sets, "holds emnist-.* and train-.*: keep one set|holds train-.* and emnist-.*: keep one set"),
+        (names_in_latin_1, "is not in UTF-8"),
         (truncated_idx, "is damaged: its header promises"),
         (truncated_gzip, "is damaged"),
         (images_without_labels, f"there is no {TRAIN_LABELS} in"),

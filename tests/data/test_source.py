@@ -37,6 +37,8 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         ({"dataset": ".", "name": "a/b"}, "name must be of letters"),
         ({"dataset": ".", "image_size": 3}, "image_size must be between 4 and 128, not 3"),
         ({"image_size": 16}, "image_size must be left out for mnist"),
+        ({"name": "pets"}, "name must be left out for mnist: it is that of a folder"),
+        ({"dataset": ".", "name": "n" * 250}, "name must be at most 100 letters long"),
         ({"extra": Path("nowhere")}, "extra must be an existing folder, not nowhere"),
         ({"mirror": "example.org/mnist"}, "mirror must be a URL that begins with http"),
     ],

@@ -105,6 +105,13 @@ def test_the_validation_part_is_always_the_same_fifth(splits: Splits) -> None:
     assert not images_of(remaining) & images_of(fifth)
 
 
+def test_a_validation_part_has_its_share_of_each_class() -> None:
+    labels = np.array([0] * 80 + [1] * 20)
+    rare = make_examples(LabelledImages(random_pixels(100, 4, 4), labels))
+    _, part = data_splits.validation_split(rare, classes=10, share=0.1)
+    assert part.labels.bincount().tolist() == [8, 2]
+
+
 def test_a_validation_part_is_cut_from_more_than_ten_classes_too() -> None:
     dozen = make_examples(LabelledImages(random_pixels(12, 4, 4), np.arange(12)), classes=12)
     parts = data_splits.validation_split(dozen, classes=12)
@@ -126,7 +133,7 @@ def test_examples_are_identified_by_their_pixels_and_labels() -> None:
 def test_splits_are_identified_by_all_three_sets() -> None:
     zeros, ones = (make_examples(LabelledImages(np.full((1, 4, 4), n, np.uint8), np.array([0]))) for n in (0, 1))
     all_zeros = Splits(zeros, zeros, zeros)
-    assert Splits(zeros, zeros, zeros, DataSource(name="other")).sha256 == all_zeros.sha256
+    assert Splits(zeros, zeros, zeros, DataSource(data_dir=Path("elsewhere"))).sha256 == all_zeros.sha256
     others = {Splits(ones, zeros, zeros).sha256, Splits(zeros, ones, zeros).sha256, Splits(zeros, zeros, ones).sha256}
     assert len(others | {all_zeros.sha256}) == 4
 

@@ -106,16 +106,23 @@ def two_labels(splits: Splits) -> Splits:
     return replace(splits, train=changed(splits.train, *again))
 
 
+def colours_of_their_own(splits: Splits) -> Splits:
+    grey = torch.randint(0, 256, splits.train.pixels.shape, generator=torch.Generator().manual_seed(0))
+    colours = splits.train.labels.unsqueeze(1).expand(-1, 2) + torch.rand(len(splits.train), 2) / 10
+    return replace(splits, train=replace(changed(splits.train, grey.to(torch.uint8)), colours=colours.numpy()))
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "level", "message"),
     [
-        (shuffled, "labels fit", "warning", "the labels look shuffled (test and holdout)"),
+        (shuffled, "labels fit", "warning", "the labels look shuffled"),
         (all_the_same, "values", "error", "every pixel is 7"),
         (divided_twice, "values", "warning", "divided by 255 already"),
         (inverted_holdout, "values", "warning", "the splits differ in brightness"),
         (no_dogs_to_learn, "labels", "error", "no image to train on of dog"),
         (no_dogs_in_the_holdout, "labels", "warning", "none of dog in holdout"),
-        (few_dogs, "balance", "warning", "10 (dog) to 400 (cat)"),
+        (few_dogs, "balance", "warning", "10 (dog) to 400 (cat) images to train on a class; --class-weights balanced"),
+        (colours_of_their_own, "colour", "warning", "the network sees grey only"),
         (a_blank_image, "constant images", "warning", "1 are a single grey"),
         (copies, "duplicates", "warning", "20 in train, 0 in test, 0 in holdout"),
         (a_leak, "leaks", "warning", "2 in train and holdout"),
@@ -124,6 +131,7 @@ def two_labels(splits: Splits) -> Splits:
         (lambda splits: replace(splits, holdout=pets(20, seed=2)), "images", "warning", "so small a holdout"),
         (lambda splits: replace(splits, test=pets(1, seed=2)), "images", "error", "too few"),
         (lambda splits: replace(splits, unreadable={"x.png": "damaged"}), "files", "warning", "x.png (damaged)"),
+        (lambda splits: replace(splits, left_out={".gif files": 90}), "left out", "warning", ".gif files: 90"),
         (
             lambda splits: replace(splits, unreadable={f"{n}.png": "damaged" for n in range(200)}),
             "files",
@@ -155,3 +163,30 @@ def test_shuffled_labels_are_found_although_most_images_are_of_one_class() -> No
     labels = (torch.arange(800) % 10 == 0).long()  # one dog in ten, wherever it is bright
     splits = replace(sound(), train=pets(800, seed=0, labels=labels), test=pets(200, seed=1, labels=labels[:200]))
     assert found(splits, "labels fit").level == "warning"
+
+
+def test_labels_that_fit_are_not_suspected_although_there_are_few_images_of_a_class() -> None:
+    rows = torch.cat([torch.arange(0, 200, 2), torch.tensor([1, 3, 5])])  # three dogs
+    few = [changed(part, part.pixels[rows], part.labels[rows]) for part in (pets(200, seed=1), pets(200, seed=2))]
+    assert found(replace(sound(), test=few[0], holdout=few[1]), "labels fit").level == "ok"
+    assert found(replace(sound(), test=pets(2, seed=1), holdout=pets(2, seed=2)), "labels fit").level == "ok"
+
+
+def test_labels_of_images_that_tell_nothing_are_not_suspected_while_there_are_few() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = (torch.randint(0, 256, (count, 8, 8), generator=generator, dtype=torch.uint8) for count in (40, 10, 10))
+    train, test, holdout = (examples(pixels, torch.arange(len(pixels)) % 2) for pixels in noise)
+    assert found(Splits(train, test, holdout, schema=PETS), "labels fit").level == "ok"
+
+
+def test_colours_that_tell_no_more_than_grey_are_not_suspected() -> None:
+    splits = sound()
+    colours = torch.rand(len(splits.train), 2).numpy()
+    assert found(replace(splits, train=replace(splits.train, colours=colours)), "colour").level == "ok"
+
+
+def test_the_shuffled_labels_of_one_split_alone_are_found() -> None:
+    test = pets(200, seed=1, labels=torch.randperm(200, generator=torch.Generator().manual_seed(0)) % 2)
+    finding = found(replace(sound(), test=test), "labels fit")
+    assert finding.level == "warning"
+    assert "no more than by chance in test;" in finding.message

@@ -78,10 +78,13 @@ class Project:
 
     def start(self, *words: str, **environment: str) -> Process:
         """Start `python WORDS` in the project, as a user would, with nothing of this session's but the data."""
+        return self.start_program(sys.executable, *words, **environment)
+
+    def start_program(self, *command: str, **environment: str) -> Process:
         own = {"PYTHONPATH": str(self.root), "PREFECT_HOME": str(self.home), "TMPDIR": str(self.temporary)}
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
         process = subprocess.Popen(
-            [sys.executable, *words],
+            command,
             cwd=self.root,
             env=ours | own | {"PREFECT_UI_URL": "http://127.0.0.1:9"} | environment,
             stdout=subprocess.PIPE,

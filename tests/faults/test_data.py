@@ -1,6 +1,8 @@
 """Mirrors that misbehave and files that are damaged: repaired or reported, in bounded time, and never trusted."""
 
 import functools
+import io
+import random
 import shutil
 import threading
 import time
@@ -9,12 +11,17 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from torchvision.datasets import MNIST
 
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.mnist import BUNDLED, DownloadError
+from mnist_pipeline.data.preprocessing import FILE_FORMATS
+from mnist_pipeline.data.readers import read_pictures
+from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.source import DataSource
-from tests.faults.conftest import read_only
+from tests.data.files import exif
+from tests.faults.conftest import REQUESTS, SEED, read_only
 
 NAMES = [name for name, _ in MNIST.resources]
 
@@ -158,3 +165,23 @@ def test_a_read_only_folder_is_enough_while_its_files_are_whole(files: Path, tmp
     with read_only(tmp_path), pytest.raises(OSError, match="Read-only file system"):
         mnist.download(source)
     assert len(mnist.read("mnist", mnist.download(source))[1][0]) == 60_000
+
+
+def test_mutated_pictures_are_read_or_left_out(tmp_path: Path) -> None:
+    draw = random.Random(SEED)
+    disc = Image.radial_gradient("L").resize((40, 60))
+    pictures = []
+    for suffix, file_format in FILE_FORMATS.items():
+        for mode in ("L", "RGB"):
+            file = io.BytesIO()
+            block = exif(6, (0x110, 2, 4, b"abc")) if file_format in ("PNG", "JPEG", "WEBP") else b""
+            disc.convert(mode).save(file, file_format, **({"exif": block} if block else {}))
+            pictures.append((suffix, file.getvalue()))
+    for _ in range(REQUESTS):
+        suffix, whole = draw.choice(pictures)
+        content = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 8])):
+            content[draw.randrange(draw.choice([64, len(content)]))] = draw.choice([0, 255, draw.randrange(256)])
+        (tmp_path / f"a{suffix}").write_bytes(content)
+        read = read_pictures([tmp_path / f"a{suffix}"], tmp_path, Schema())
+        assert len(read.names) + len(read.unreadable) == 1

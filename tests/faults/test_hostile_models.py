@@ -26,7 +26,7 @@ from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking import models, reload_check, store
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.training import checkpoints
-from serving.app import create_app
+from serving.champion import Champion
 from tasks.gate import decide
 from tests.faults.conftest import Project, fails
 
@@ -153,8 +153,9 @@ def check_refused(registry: Registry) -> None:
     uri = registry.uri(1)
     with pytest.raises(ValueError, match="cannot be loaded from the plain weights"):  # to predict
         models.load_network(uri)
-    with pytest.raises(ValueError, match="cannot be loaded from the plain weights"):  # to serve
-        create_app(f"models:/{registry.name}@champion")
+    served = Champion(f"models:/{registry.name}@champion")  # which goes on waiting for one that can be
+    assert served.loaded is None
+    assert "cannot be loaded from the plain weights" in str(served.last_error)
     with pytest.raises(ValueError, match="cannot be loaded in another process"):  # the gate's reload
         reload_check.reloaded_probabilities(uri, store.tracking_uri(), np.zeros((2, 28, 28), np.uint8))
 

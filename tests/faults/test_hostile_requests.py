@@ -30,10 +30,12 @@ Request = tuple[str, str, dict[str, str], bytes]
 
 
 @pytest.fixture(scope="module")
-def server(trained: Trained) -> Iterator["subprocess.Popen[bytes]"]:
+def server(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[bytes]"]:
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving", "--port", str(port), "--model", trained.model.uri], cwd=ROOT
+        [sys.executable, "-m", "serving", "--port", str(port), "--model", trained.model.uri, "--log", "--keep", "500"],
+        cwd=ROOT,
+        env=os.environ | {"MNIST_PIPELINE_HOME": str(tmp_path_factory.mktemp("log"))},
     )
     process.port = port  # type: ignore[attr-defined]
     eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), within=120)
@@ -163,6 +165,15 @@ def as_packed(chance: random.Random) -> Request:
     return method, path, headers | {"Content-Encoding": "gzip"}, zlib.compress(body)
 
 
+def as_feedback(chance: random.Random) -> Request:
+    """Feedback of about the right form, of an answer that there is not."""
+    answer = chance.choice([f"{chance.getrandbits(128):032x}", "", "\ud800", "' OR 1=1 --", "0" * 900, None, ["x"]])
+    label = chance.choice(["3", "ten", "", "\ud800", 3, None, "9" * 900])
+    body = json.dumps(chance.choice([{"id": answer, "label": label}, {"id": answer}, [answer, label]])).encode()
+    headers = {"Content-Type": chance.choice(["application/json", "application/json", "text/plain"])}
+    return "POST", "/feedback", headers, body if chance.random() < 0.7 else mangled(body, chance)
+
+
 def as_any_path(chance: random.Random) -> Request:
     paths = [
         "/",
@@ -170,6 +181,9 @@ def as_any_path(chance: random.Random) -> Request:
         "/model",
         "/page.js",
         "/predict",
+        "/feedback",
+        "/metrics",
+        "/ready",
         "/../../etc/passwd",
         "/%2e%2e/%00",
         "//",
@@ -188,6 +202,7 @@ KINDS: list[Callable[[random.Random], Request]] = [
     as_form,
     as_noise,
     as_packed,
+    as_feedback,
     as_any_path,
 ]
 

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
+import mlflow
 import pytest
 
 from mnist_pipeline.tracking import models
@@ -38,14 +39,13 @@ def prefect_states(project: Project) -> dict[str, str]:
         return {str(UUID(run)): state for run, state in database.execute("SELECT id, state_type FROM flow_run")}
 
 
-def check_champion(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_champion(project: Project) -> None:
     """If there is a champion, it can be loaded."""
     if project.database.exists() and project.mlflow.search_registered_models():
         aliases = project.mlflow.get_registered_model("mnist-mlp").aliases
         if "champion" in aliases:
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.database}")
+            mlflow.set_tracking_uri(f"sqlite:///{project.database}")
             models.load_network("models:/mnist-mlp@champion")
-            monkeypatch.undo()
 
 
 def check_all_is_well(project: Project, finished: int) -> None:
@@ -65,7 +65,7 @@ def check_all_is_well(project: Project, finished: int) -> None:
 
 
 def test_after_kills_at_any_moment_the_next_command_succeeds(
-    project: Project, chance: random.Random, lasts: float, monkeypatch: pytest.MonkeyPatch
+    project: Project, chance: random.Random, lasts: float
 ) -> None:
     for number in range(KILLS):  # spread over the command, from its first import to after the registration
         when = lasts * (number + chance.random()) / KILLS
@@ -74,11 +74,11 @@ def test_after_kills_at_any_moment_the_next_command_succeeds(
             process.wait(timeout=when)
         process.kill()
         process.wait()
-        check_champion(project, monkeypatch)
+        check_champion(project)
     finished = statuses(project)["FINISHED"]
     project.trains()
     check_all_is_well(project, finished + 1)
-    check_champion(project, monkeypatch)
+    check_champion(project)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

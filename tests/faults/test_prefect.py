@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import TINY, Process, Project, fails, reach, succeeds
-from tests.faults.test_kills import check_all_is_well, statuses
+from tests.faults.test_kills import check_all_is_well, prefect_states, statuses
 from tests.servers import answers, eventually, free_port
 
 MOMENTS = ["Beginning flow run", "Epoch: 3/3"]
@@ -45,15 +45,15 @@ def test_a_lasting_server_that_is_killed_in_the_middle_loses_nothing(project: Pr
     address = f"http://127.0.0.1:{free_port()}"
 
     def start() -> Process:
-        lasting = project.start("-m", "flows.prefect_server", PREFECT_UI_URL=address)
+        lasting = project.start("-m", "flows.ui", "prefect", PREFECT_UI_URL=address)
         eventually(lambda: answers(f"{address}/api/health"))
         return lasting
 
-    start()
+    first = start()
     impatient = {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # as it comes, Prefect's client gives up after four minutes
     process = project.train(*TINY, PREFECT_API_URL=f"{address}/api", **impatient)
     reach(process, "Epoch: 1/3")
-    for server in project.servers():
+    for server in (first.pid, *project.servers()):
         os.kill(server, signal.SIGKILL)
     output, _ = process.communicate(timeout=240)
     if process.returncode:
@@ -71,3 +71,22 @@ def test_the_api_refuses_other_host_names_and_other_origins(prefect_api: str) ->
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
         answer = client.get("/health", headers={"Origin": "http://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_run_that_is_cancelled_in_prefect_stops_and_can_be_resumed(project: Project) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    project.start("-m", "flows.ui", "prefect", PREFECT_UI_URL=address)
+    eventually(lambda: answers(f"{address}/api/health"))
+    options = ["--epochs", "300", "--hidden", "16", "--batch-size", "512"]
+    process = project.train(*options)
+    assert f"Prefect: {address}, this project's server" in reach(process, "Epoch: 2/300")
+    (flow_run,) = (run for run, state in prefect_states(project).items() if state == "RUNNING")
+    cancel = {"state": {"type": "CANCELLING"}}  # what the UI's button sends
+    httpx.post(f"{address}/api/flow_runs/{flow_run}/set_state", json=cancel).raise_for_status()
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert output.splitlines()[-1].endswith("cancelled in Prefect; the same command resumes where this one stopped")
+    assert "Traceback" not in output
+    assert prefect_states(project)[flow_run] == "CANCELLED"
+    assert statuses(project) == {"KILLED": 1}
+    assert "Resuming the MLflow run" in reach(project.train(*options), "Epoch: 2/300")

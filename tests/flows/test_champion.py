@@ -10,8 +10,10 @@ import pytest
 from cyclopts import CycloptsError
 
 from flows import champion, cli
-from mnist_pipeline.config import ROOT
-from mnist_pipeline.data.source import model_name
+from flows.train_flow import Trained, train_flow
+from mnist_pipeline.config import ROOT, TrainConfig
+from mnist_pipeline.data.source import DataSource, model_name
+from mnist_pipeline.interval import interval_text
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import Registry
@@ -58,6 +60,47 @@ def test_history_lists_every_decision_with_its_reason(dataset: list[str], capsys
         assert all(part in row for part in parts)
 
 
+def test_list_shows_every_version_though_its_run_and_its_files_are_gone(
+    registry: Registry, dataset: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.client().create_model_version(registry.name, str(tmp_path), run_id="0" * 32)  # not decided on
+    store.client().set_model_version_tag(registry.name, "3", "exam_accuracy", "0.9799")  # as version 0.1 did
+    champion.app(["list", *dataset])
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["version", "decision"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3"]
+    assert "2 champion" in rows[1]
+    assert "promoted" in rows[1]
+    assert "97.99 %" in rows[2]
+
+
+def test_compare_says_what_is_missing(
+    registry: Registry, dataset: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sheet.png"
+    champion.app(["compare", "1", "2", "--out", str(out), *dataset])
+    printed = capsys.readouterr().out
+    assert "version 1 previous champion" in printed
+    assert "The run of version 1 is gone: its config is not known" in printed
+    assert f"Not compared on images: {registry.uri(1)} cannot be loaded" in printed
+    assert not out.exists()
+
+
+def test_compare_shows_what_differs_and_draws_the_images(
+    trained: Trained, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = train_flow.fn(TrainConfig(epochs=1, hidden=(), batch_size=512, seed=5), source)
+    out, versions = tmp_path / "sheet.png", [str(each.model.number) for each in (trained, other)]
+    champion.app(["compare", *versions, "--out", str(out)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["hidden", "[100,", "100]", "[]"] in lines
+    assert [line[-1] for line in lines if line[:1] == ["size"]] == ["kB"]
+    assert ["On", "the", "holdout", "of", "10,000", "images:"] in lines
+    accuracies = [interval_text(each.holdout.correct, 10_000).split() for each in (trained, other)]
+    assert ["accuracy", *accuracies[0], *accuracies[1]] in lines
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
 def test_rollback_makes_the_previous_champion_the_champion_again(
     registry: Registry, dataset: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,19 +117,29 @@ def test_promote_makes_any_version_the_champion(
     assert capsys.readouterr().out == "The champion is version 1, in place of version 2\n"
 
 
-def test_the_champion_of_your_own_images_is_named_by_their_folder() -> None:
-    with pytest.raises(ValueError, match="my-own-mlp has no previous champion to go back to"):
-        champion.app(["rollback", "--dataset", "images/My own"])
+def test_a_model_that_does_not_exist_is_said_not_to_by_every_command(registry: Registry) -> None:
+    for command in (["history"], ["list"], ["rollback"], ["promote", "1", "--reason", "a test"]):
+        with pytest.raises(ValueError, match=f"there is no model my-own-mlp: the models are .*{registry.name}"):
+            champion.app([*command, "--dataset", "images/My own"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["promote", "1"], 'Command "promote" parameter --reason requires an argument.'),
-        (["promote", "first", "--reason", "a test"], 'Invalid value for VERSION: unable to convert "first" into int.'),
+        (["promote", "1"], "--reason is required: Reason, for the ledger."),
+        (["promote", "1", "--reason"], "--reason needs 1 value, not 0"),
+        (["promote", "first", "--reason", "a test"], "VERSION must be a whole number, not first"),
+        (["histroy"], 'Unknown command "histroy". Did you mean "history"?'),
         (["promote", "7", "--reason", "a test"], " has no version 7: its versions are 1, 2"),
         (["promote", "2", "--reason", "a test"], " is the champion already"),
-        (["forget"], 'Unknown command "forget". Available commands: history, rollback, promote.'),
+        (["promote", "1", "--reason", "a" * 110_000], "--reason must be at most 1,000 letters long, not 110,000"),
+        (["rollback", "--reason", "a" * 1001], "--reason must be at most 1,000 letters long, not 1,001"),
+        (
+            ["forget"],
+            'Unknown command "forget". Available commands: history, list, compare, rollback, promote, prune, import, ',
+        ),
+        (["compare", "1", "7"], " has no version 7: its versions are 1, 2"),
+        (["compare", "1", "2", "--out", "sheet.pdf"], "--out must be a name that ends in .png, in an existing folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(
@@ -99,12 +152,12 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(
     assert (registry.champion, len(registry.history())) == (2, 2)
 
 
-def test_the_history_of_an_empty_registry_is_one_line(tmp_path: Path) -> None:
+def test_the_history_of_a_model_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "flows" / "champion.py"), "history", "--dataset", "nothing-yet"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert line.endswith("champion.py: the ledger is empty: no version has been promoted yet")
+    assert "champion.py: there is no model nothing-yet-mlp: " in line
 
 
 HISTORY = """
@@ -112,11 +165,12 @@ import sys
 from flows import champion
 
 champion.app(["history", *sys.argv[1:]])
+champion.app(["list", *sys.argv[1:]])
 print("imported:", {"torch", "scipy.stats", "prefect"} & sys.modules.keys())
 """
 
 
-def test_history_is_shown_without_the_heavy_imports(dataset: list[str]) -> None:
+def test_history_and_list_are_shown_without_the_heavy_imports(dataset: list[str]) -> None:
     command = [sys.executable, "-c", HISTORY, *dataset]
     result = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
     assert "98.22%" in result.stdout

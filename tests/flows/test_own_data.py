@@ -78,10 +78,16 @@ def test_the_model_has_the_classes_and_the_image_size_of_the_folder(first: Train
     assert info.tags["layers"] == "64-100-100-10"
 
 
-def test_metrics_are_named_after_the_classes(first: Trained) -> None:
-    metrics = MlflowClient().get_run(first.run.id).data.metrics
-    recall = dict(zip(first.holdout.classes, first.holdout.recall, strict=True))
-    assert metrics["holdout_recall/seven"] == recall["seven"]
+def test_the_numbers_of_each_class_are_a_table_of_the_run(first: Trained) -> None:
+    recall = {row["class"]: row["recall"] for row in table(first.run.id, "classes") if row["set"] == "holdout"}
+    assert recall == dict(zip(first.holdout.classes, first.holdout.recall.tolist(), strict=True))
+
+
+def test_every_dataset_has_an_experiment_of_its_own(first: Trained) -> None:
+    experiment = MlflowClient().get_experiment(first.run.experiment_id)
+    source = str(MlflowClient().get_model_version("words-mlp", "1").source)
+    model = MlflowClient().get_logged_model(source.removeprefix("models:/"))
+    assert (experiment.name, model.experiment_id) == ("words", experiment.experiment_id)
 
 
 def test_the_checks_of_the_data_are_on_the_run_and_on_the_flow_runs_page(first: Trained) -> None:
@@ -106,14 +112,13 @@ def test_the_server_answers_with_the_names_on_images_of_that_size(first: Trained
         card = web.get("/model").json()
         assert (card["classes"], card["image_size"]) == (sorted(WORDS), [8, 8])
         file = next((more / "zero").iterdir())
-        (as_it_is,) = web.post("/predict", content=file.read_bytes(), headers={"content-type": "image/png"}).json()[
-            "predictions"
-        ]
+        png = {"content-type": "image/png"}
+        (as_it_is,) = web.post("/predict?seen=true", content=file.read_bytes(), headers=png).json()["predictions"]
         assert as_it_is["label"] == "zero"
         assert as_it_is["seen"] == np.asarray(Image.open(file)).tolist()
         large = io.BytesIO()
         Image.open(file).resize((320, 320), Image.Resampling.BICUBIC).save(large, "PNG")
-        answer = web.post("/predict", content=large.getvalue(), headers={"content-type": "image/png"}).json()
+        answer = web.post("/predict?seen=true", content=large.getvalue(), headers=png).json()
         assert answer["predictions"][0]["label"] == "zero"
         assert np.shape(answer["predictions"][0]["seen"]) == (8, 8)
         refusal = web.post("/predict", json=[[0] * 28] * 28)
@@ -169,7 +174,9 @@ def test_data_that_must_not_be_trained_on_end_the_run_before_its_training(
         (tmp_path / "leaky" / part).symlink_to(own)
     with pytest.raises(DataError, match=r"the data of leaky-mlp cannot be trained on: leaks: .* in train and holdout"):
         train_flow(CONFIG, DataSource(dataset=str(tmp_path / "leaky")))
-    (run, *_) = MlflowClient().search_runs(["1"], "params.dataset = 'leaky'")
+    experiment = MlflowClient().get_experiment_by_name("leaky")
+    assert experiment
+    (run,) = MlflowClient().search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED"
     assert "train_loss" not in run.data.metrics
     (leaks,) = (row for row in table(run.info.run_id, "validation") if row["check"] == "leaks")

@@ -1,5 +1,6 @@
 """The Prefect API of a command: it leaves when the command ends, whatever it still has to do."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -8,8 +9,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.prefect_server import ensure_prefect_api
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.tracking.processes import try_lock
 from tests.servers import children, eventually
 
 COMMAND = """
@@ -45,3 +50,28 @@ def test_a_locked_database_does_not_keep_it(prefect_api: str, home: Path) -> Non
     finally:
         lock.close()
     assert command.wait(timeout=10) == 0
+
+
+def used_api(**environment: str) -> str:
+    """Return what a command says, and which API it uses."""
+    code = "import os, flows.prefect_server as p; p.ensure_prefect_api(); print(os.environ['PREFECT_API_URL'])"
+    own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, env=own | environment, capture_output=True, text=True, check=True)
+    return result.stderr + result.stdout
+
+
+def test_a_command_joins_the_lasting_server_of_its_own_home_and_says_so(tmp_path: Path) -> None:
+    with try_lock(tmp_path, "server-4321") as acquired:  # as a lasting server holds it
+        assert acquired
+        said = used_api(PREFECT_HOME=str(tmp_path))
+        assert "Prefect: http://127.0.0.1:4321, this project's server\n" in said
+        assert said.endswith("http://127.0.0.1:4321/api\n")
+        assert "4321" not in used_api(PREFECT_HOME=str(tmp_path / "another"))
+    assert "4321" not in used_api(PREFECT_HOME=str(tmp_path))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4200", "127.0.0.1:4200/api", "http://prefect.example/apis"])
+def test_an_address_that_is_no_api_is_refused(url: str) -> None:
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ValueError, match=f"PREFECT_API_URL must .* {url}$"):
+        ensure_prefect_api()

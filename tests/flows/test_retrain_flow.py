@@ -1,8 +1,6 @@
 """A retraining: trained, decided on, promoted or rejected."""
 
 import gzip
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from prefect.client.schemas.objects import State
 
 from flows.retrain_flow import Retrained, retrain_flow
 from flows.train_flow import Trained
-from mnist_pipeline.config import FAST, ROOT, TrainConfig
+from mnist_pipeline.config import FAST, TrainConfig
 from mnist_pipeline.data.mnist import BUNDLED
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.tracking import processes
@@ -68,7 +66,7 @@ def rejection(promoted: State[Any], tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_better_version_becomes_the_champion_and_the_ledger_says_why(promoted: State[Any]) -> None:
     retrained: Retrained = promoted.result()
     model = retrained.trained.model
-    assert (promoted.name, model.alias) == ("Promoted", "champion")
+    assert (promoted.name, model.alias) == ("Completed", "champion")
     (entry,) = (entry for entry in REGISTRY.history() if entry.version == model.number)
     assert (entry.action, entry.champion) == ("promoted", model.number)
     assert entry.champion_before == REGISTRY.version("previous_champion") is not None
@@ -97,13 +95,26 @@ def test_the_run_and_the_version_carry_the_decision(promoted: State[Any]) -> Non
 def test_the_decision_is_on_the_flow_runs_page(promoted: State[Any]) -> None:
     page = FlowRunFilter.model_validate({"id": {"any_": [promoted.state_details.flow_run_id]}})
     with get_client(sync_client=True) as prefect:
+        (flow_run,) = prefect.read_flow_runs(flow_run_filter=page)
         artifacts = {artifact.key: str(artifact.data) for artifact in prefect.read_artifacts(flow_run_filter=page)}
+    assert "promoted" in flow_run.tags
+    assert flow_run.state
+    assert str(flow_run.state.message).startswith("Promoted: accuracy")
     assert "was **promoted**" in artifacts["promotion-decision"]
     assert "McNemar" in artifacts["promotion-decision"]
 
 
+def test_the_report_has_the_decision_and_the_images_on_which_the_two_differ(promoted: State[Any]) -> None:
+    retrained: Retrained = promoted.result()
+    page = (Path(retrained.trained.run.artifacts) / "report.html").read_text()
+    assert f"Version {retrained.entry.version} was <b>promoted</b>" in page
+    assert "Won: only the new version is right" in page
+    assert f"{retrained.entry.numbers['wins']:.0f} images; these are the 12" in page
+
+
 def test_a_version_that_learnt_shuffled_labels_is_rejected(promoted: State[Any], rejection: Rejection) -> None:
-    assert (rejection.state.name, rejection.state.is_completed()) == ("Rejected", True)
+    assert rejection.state.name == "Completed"
+    assert (rejection.state.message or "").startswith("Rejected: accuracy")
     champion, challenger = promoted.result().trained.model.number, rejection.retrained.trained.model
     assert (REGISTRY.champion, REGISTRY.version("challenger")) == (champion, challenger.number)
     entry = rejection.retrained.entry
@@ -111,27 +122,21 @@ def test_a_version_that_learnt_shuffled_labels_is_rejected(promoted: State[Any],
     failed = {check.name for check in entry.checks if not check.passed}
     assert failed >= {"floor", "significance", "margin", "recall"}
     assert "reload" not in failed
-    assert "at least 97.00% is required" in entry.reasons[0]
+    assert "required: significantly more than" in entry.reasons[0]
 
 
 def test_a_rejection_is_sent_to_the_webhook_with_links_to_both_runs(rejection: Rejection) -> None:
     (message,) = rejection.received
     assert message["event"] == "rejected"
-    assert "at least 97.00% is required" in message["message"]
+    assert "required: significantly more than" in message["message"]
     assert message["prefect_url"].endswith(f"/runs/flow-run/{rejection.state.state_details.flow_run_id}")
     assert message["mlflow_url"] == rejection.retrained.trained.run.url
 
 
-def test_the_command_can_skip_what_would_make_the_champion_again(
-    promoted: State[Any], source: DataSource, tmp_path: Path
-) -> None:
+def test_what_would_make_the_champion_again_can_be_skipped(promoted: State[Any], source: DataSource) -> None:
     runs = len(MlflowClient().search_runs(["1"]))
-    command = [sys.executable, str(ROOT / "flows" / "retrain_flow.py"), "--recipe", "fast", "--skip-unchanged"]
-    result = subprocess.run(
-        [*command, "--data-dir", str(source.data_dir)], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == f"Skipped: Config, data and code are those of version {REGISTRY.champion}"
+    state = retrain_flow(FAST, source, skip_unchanged=True, return_state=True)
+    assert state.message == f"Skipped: config, data and code are those of version {REGISTRY.champion}"
     assert len(MlflowClient().search_runs(["1"])) == runs
 
 

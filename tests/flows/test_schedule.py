@@ -1,22 +1,28 @@
 """What a schedule carries from the command line to each of its runs: JSON, which the flow reads back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.runner import Runner
 
 from flows import cli, retrain_flow
 from mnist_pipeline.config import FAST
 
-PARAMETERS = ("config", "source", "gate", "fresh", "skip_unchanged")
+PARAMETERS = ("config", "source", "gate", "fresh", "skip_unchanged", "prune_keep")
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def served(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Prefect receives, in place of serving until a signal comes."""
     received: dict[str, Any] = {}
-    monkeypatch.setattr(retrain_flow.retrain_flow, "serve", received.update)
+
+    async def start(_: Runner) -> None: ...
+
+    monkeypatch.setattr(Runner, "add_flow", lambda *_, **options: received.update(options))
+    monkeypatch.setattr(Runner, "start", start)
     return received
 
 
@@ -34,6 +40,18 @@ def test_each_run_of_a_schedule_gets_the_options_of_the_command(served: dict[str
     options = schedule(*data, "--recipe", "accurate", "--hidden", "30", "20", "--floor", "0.9", "--skip-unchanged")
     parameters = retrain_flow.retrain_flow.validate_parameters(json.loads(json.dumps(served["parameters"])))
     assert parameters == {name: options[name] for name in PARAMETERS}
+
+
+def test_a_schedule_skips_what_is_unchanged_unless_it_is_told_not_to(served: dict[str, Any]) -> None:
+    schedule()
+    assert served["parameters"]["skip_unchanged"] is True
+    schedule("--no-skip-unchanged")
+    assert served["parameters"]["skip_unchanged"] is False
+
+
+def test_a_schedule_says_when_its_next_run_is(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    schedule()
+    assert re.match(r"Next run at \d{4}-\d\d-\d\d 03:00 CES?T\n", capsys.readouterr().out)
 
 
 def test_a_schedule_has_the_times_and_the_name_of_its_dataset(served: dict[str, Any], tmp_path: Path) -> None:

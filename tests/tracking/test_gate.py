@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_pipeline.config import Gate
+from mnist_pipeline.config import MNIST_FLOOR, Gate
 from mnist_pipeline.tracking.gate import RELOAD_TOLERANCE, Decision, decide, largest_loss, mcnemar
 from mnist_pipeline.training.evaluation import Evaluation, evaluate
 
 LABELS = torch.arange(10_000) % 10
-GATE = Gate()
+GATE = Gate(floor=MNIST_FLOOR)
 
 
 def predictions(*, wrong: range, confidence: float = 0.99) -> Evaluation:
@@ -49,20 +49,20 @@ def test_a_challenger_with_as_many_but_other_mistakes_is_promoted() -> None:
 def test_the_floor_holds_whatever_the_champions_accuracy() -> None:
     decision = compare(predictions(wrong=range(301)), predictions(wrong=range(400)))
     assert failed(decision) == ["floor"]
-    assert decision.reasons == ("accuracy 96.99%, at least 97.00% is required",)
+    assert decision.reasons == ("accuracy 96.99%, the champion's 96.00% (required: at least 97.00%)",)
     assert compare(predictions(wrong=range(300)), predictions(wrong=range(400))).promoted
 
 
 def test_a_significantly_worse_challenger_is_rejected() -> None:
     decision = compare(predictions(wrong=range(230)))  # 30 losses, no wins
     assert failed(decision) == ["significance"]
-    assert decision.reasons == ("it wins 0 images and loses 30 (McNemar's p 9.3e-10, at least 0.05)",)
+    assert decision.reasons == ("0 images won, 30 lost: McNemar's one-sided p is 9.3e-10 (required: at least 0.05)",)
 
 
 def test_a_challenger_whose_loss_may_be_too_large_is_rejected_though_not_significantly_worse() -> None:
     decision = compare(predictions(wrong=range(180, 400)))  # 180 wins, 200 losses
     assert failed(decision) == ["margin"]
-    assert decision.reasons == ("its accuracy may be 0.53% lower than the champion's, 0.50% is allowed",)
+    assert decision.reasons == ("may be up to 0.53% less accurate (required: at most 0.50%)",)
 
 
 def test_a_challenger_is_rejected_if_the_recall_of_one_class_falls_too_far() -> None:
@@ -78,7 +78,7 @@ def test_a_challenger_is_rejected_if_the_recall_of_one_class_falls_too_far() -> 
 def test_a_challenger_with_a_much_worse_calibration_is_rejected() -> None:
     decision = compare(predictions(wrong=range(190), confidence=0.9))
     assert failed(decision) == ["calibration"]
-    assert decision.reasons == ("calibration error 0.0810, 0.0300 is allowed",)
+    assert decision.reasons == ("calibration error 0.0810, the champion's 0.0100 (required: at most 0.0300)",)
 
 
 @pytest.mark.parametrize("gap", [1e-3, math.inf, math.nan])
@@ -90,15 +90,27 @@ def test_a_model_that_does_not_reload_is_rejected(gap: float) -> None:
 @pytest.mark.parametrize(
     ("gap", "reason"),
     [
-        (math.inf, "it cannot be loaded in another process"),
-        (1e-3, "in another process its probabilities differ by 1.0e-03, 1e-05 is allowed"),
+        (math.inf, "cannot be loaded in another process (required: at most 1e-05)"),
+        (1e-3, "probabilities differ by 1.0e-03 in another process (required: at most 1e-05)"),
     ],
 )
 def test_the_reload_check_says_why_it_failed(gap: float, reason: str) -> None:
     assert compare(CHAMPION, reload_gap=gap).reasons == (reason,)
 
 
-def test_the_first_version_needs_only_the_floor_and_the_reload() -> None:
+def test_without_a_floor_a_version_must_be_significantly_better_than_guessing() -> None:
+    for wrong, passes in ((9_000, False), (8_960, False), (8_940, True)):  # right on 1,040 and 1,060 of 10,000
+        decision = decide(predictions(wrong=range(wrong)), None, LABELS, Gate(), reload_gap=0)
+        assert decision.promoted == passes
+    decision = decide(predictions(wrong=range(9_000)), CHAMPION, LABELS, Gate(), reload_gap=0)
+    answer = "always answering with the most frequent class"
+    assert decision.reasons[0] == (
+        "accuracy 10.00%, the champion's 98.00%; p against guessing is 0.5 "
+        f"(required: significantly more than the 10.00% of {answer}, p below 0.05)"
+    )
+
+
+def test_the_first_version_needs_only_the_floor_and_to_reload() -> None:
     decision = compare(predictions(wrong=range(300), confidence=0.6), None)
     assert decision.promoted
     assert [check.name for check in decision.checks] == ["floor", "reload"]

@@ -1,9 +1,12 @@
 """The ledger is read whichever version wrote it, and keeps its order."""
 
 import json
+from uuid import uuid4
 
+import pytest
 from mlflow import MlflowClient
 
+from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.ledger import TAG_PREFIX, LedgerEntry, next_time
 from mnist_pipeline.tracking.registry import Registry
@@ -21,6 +24,12 @@ OLD = {  # as version 0.1 wrote it
     "by": "someone",
     "time": "2026-11-01T00:00:00.000000Z",
 }
+
+
+@pytest.fixture
+def mlflow() -> MlflowClient:
+    store.prepare()
+    return store.client()
 
 
 def test_an_entry_is_read_as_it_was_written() -> None:
@@ -45,28 +54,55 @@ def test_an_entry_of_version_0_1_is_read_under_todays_names() -> None:
     assert [check.passed for check in entry.checks] == [False]
 
 
-def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten(empty_store: MlflowClient) -> None:
+def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten(mlflow: MlflowClient) -> None:
     registry = Registry("old-mlp")
-    empty_store.create_registered_model(registry.name)
+    mlflow.create_registered_model(registry.name)
     tags = {"test_accuracy": "0.9700", "exam_accuracy": "0.9656", "decision": "promoted"}
     promoted = OLD | {"action": "promoted", "champion": 1}
     tags[f"{TAG_PREFIX}{OLD['time']}"] = json.dumps(promoted)
-    empty_store.create_model_version(registry.name, "/nowhere", tags=tags)
-    empty_store.set_registered_model_alias(registry.name, "champion", "1")
+    mlflow.create_model_version(registry.name, "/nowhere", tags=tags)
+    mlflow.set_registered_model_alias(registry.name, "champion", "1")
     assert [entry.action for entry in registry.history()] == ["promoted"]
     assert registry.card(1)["holdout_accuracy"] == 0.9656
     assert registry.card(1)["promoted"] == OLD["time"]
-    empty_store.create_model_version(registry.name, "/nowhere")
+    mlflow.create_model_version(registry.name, "/nowhere")
     better = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
     registry.evaluate_challenger(2, lambda _champion: better, holdout_sha256="h")
     assert (registry.champion, registry.version("previous_champion")) == (2, 1)
 
 
-def test_a_rejected_challenger_does_not_change_when_the_champion_was_promoted(empty_store: MlflowClient) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "moved by me",
+        "{}",
+        "[]",
+        "[" * 50_000,
+        json.dumps(OLD | {"time": "tomorrow"}),
+        json.dumps(OLD | {"numbers": 3}),
+    ],
+    ids=["words", "nothing", "a list", "deep", "a time that is none", "numbers that are none"],
+)
+def test_a_tag_that_only_looks_like_an_entry_is_left_out(mlflow: MlflowClient, text: str) -> None:
+    registry = Registry(f"foreign-{uuid4().hex[:8]}")
+    mlflow.create_registered_model(registry.name)
+    mlflow.create_model_version(registry.name, "/nowhere", tags={f"{TAG_PREFIX}mine": text})
+    decision = Decision((Check("floor", True, "good enough"),), {})
+    registry.evaluate_challenger(1, lambda _champion: decision, holdout_sha256="h")
+    assert [(entry.action, entry.champion) for entry in registry.history()] == [("promoted", 1)]
+
+
+def test_an_entry_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
+    newer = OLD | {"action": "archived", "weather": "fine", "time": "2030-01-01T00:00:00.000000Z"}
+    entry = LedgerEntry.from_json(json.dumps(newer))
+    assert (entry.action, entry.version) == ("archived", 1)
+
+
+def test_a_rejected_challenger_does_not_change_when_the_champion_was_promoted(mlflow: MlflowClient) -> None:
     registry = Registry("steady-mlp")
-    empty_store.create_registered_model(registry.name)
+    mlflow.create_registered_model(registry.name)
     for passed in (True, False):
-        version = int(empty_store.create_model_version(registry.name, "/nowhere").version)
+        version = int(mlflow.create_model_version(registry.name, "/nowhere").version)
         decision = Decision((Check("floor", passed, "measured"),), {})
         registry.evaluate_challenger(version, lambda _champion, decision=decision: decision, holdout_sha256="h")  # type: ignore[misc]
     assert registry.card(1)["promoted"] == registry.history()[0].time

@@ -13,34 +13,34 @@ from mnist_pipeline.config import ROOT, TrainConfig
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking.provenance import fingerprint, provenance
 
-PRINT_FINGERPRINT = """
-from mnist_pipeline.config import TrainConfig
+CHANGE_FILES = """
+from pathlib import Path
+import numpy as np
+from mnist_pipeline.config import CODE, TrainConfig
 from mnist_pipeline.data.readers import LabelledImages
 from mnist_pipeline.data.splits import Splits, make_examples
 from mnist_pipeline.tracking.provenance import fingerprint
-import numpy as np
 
+assert CODE == Path.cwd()  # the copy, and not the checkout
 part = make_examples(LabelledImages(np.zeros((2, 28, 28), np.uint8), np.array([0, 1])))
 print(fingerprint(TrainConfig(), Splits(part, part, part)))
+for file in ("config.py", "data/splits.py", "training/optimizers.py", "tracking/models.py"):
+    with (CODE / "mnist_pipeline" / file).open("a") as source:
+        source.write("# changed")
+    print(fingerprint(TrainConfig(), Splits(part, part, part)))
 """
 
 
 @pytest.mark.slow
 def test_a_changed_source_file_in_any_wing_changes_the_fingerprint(tmp_path: Path) -> None:
     bundled = shutil.ignore_patterns("bundled")
-    copy = shutil.copytree(ROOT / "mnist_pipeline", tmp_path / "mnist_pipeline", ignore=bundled)
-
-    def compute() -> str:
-        environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", PRINT_FINGERPRINT]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-
-    seen = {compute()}
-    for file in ("config.py", "data/splits.py", "training/optimizers.py", "tracking/models.py"):
-        with (copy / file).open("a") as source:
-            source.write("\n# changed\n")
-        seen.add(compute())
-    assert len(seen) == 5
+    shutil.copytree(ROOT / "mnist_pipeline", tmp_path / "mnist_pipeline", ignore=bundled)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    printed = subprocess.run(
+        [sys.executable, "-c", CHANGE_FILES], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    )
+    assert printed.returncode == 0
+    assert len({*printed.stdout.splitlines()}) == 5
 
 
 def test_config_and_data_change_the_fingerprint(splits: Splits) -> None:

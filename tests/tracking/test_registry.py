@@ -3,27 +3,43 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
 
+from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
-from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.registry import ModelVersion, Registry
 
 YES = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
 NO = Decision((Check("floor", False, "too bad"),), {"accuracy": 0.1})
 
 
 @pytest.fixture
-def registry(empty_store: MlflowClient) -> Registry:
-    return Registry("digits")
+def mlflow() -> MlflowClient:
+    store.prepare()
+    return store.client()
 
 
 @pytest.fixture
-def new_version(empty_store: MlflowClient, registry: Registry, tmp_path: Path) -> Callable[[], int]:
-    empty_store.create_registered_model(registry.name)
-    return lambda: int(empty_store.create_model_version(registry.name, str(tmp_path)).version)
+def registry() -> Registry:
+    return Registry(f"digits-{uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def new_version(mlflow: MlflowClient, registry: Registry, tmp_path: Path) -> Callable[[], int]:
+    mlflow.create_registered_model(registry.name)
+    experiment = store.experiment_id("mnist")
+
+    def create() -> int:
+        run = mlflow.create_run(experiment).info.run_id
+        return int(mlflow.create_model_version(registry.name, str(tmp_path), run).version)
+
+    return create
 
 
 def evaluate_challenger(registry: Registry, version: int, decision: Decision) -> None:
@@ -49,10 +65,10 @@ def test_a_rejected_version_changes_nothing_but_the_ledger(registry: Registry, n
 
 
 def test_a_decision_is_in_the_versions_tags_and_description(
-    registry: Registry, new_version: Callable[[], int], empty_store: MlflowClient
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient
 ) -> None:
     evaluate_challenger(registry, new_version(), NO)
-    version = empty_store.get_model_version(registry.name, "1")
+    version = mlflow.get_model_version(registry.name, "1")
     assert version.tags["decision"] == "rejected"
     assert version.tags["decision_reasons"] == "too bad"
     assert "**Rejected** at 20" in str(version.description)
@@ -67,18 +83,47 @@ def test_a_version_is_decided_on_once(registry: Registry, new_version: Callable[
     assert len(registry.history()) == 1
 
 
-def test_a_promotion_that_was_interrupted_is_finished_the_next_time(
-    registry: Registry, new_version: Callable[[], int], empty_store: MlflowClient
+class Dying:
+    """A client of the store that dies after some writes."""
+
+    def __init__(self, client: MlflowClient, writes: int) -> None:
+        self.client, self.left = client, writes
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("get_", "search_")):
+            if self.left == 0:
+                raise ConnectionError("the store is gone")
+            self.left -= 1
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize("writes", [1, 2, 6])  # the entry; one alias; all but the last of it
+@pytest.mark.parametrize("action", ["promoted", "promoted by hand", "rolled back"])
+def test_what_was_interrupted_at_any_write_is_finished_by_the_same_command(
+    registry: Registry,
+    new_version: Callable[[], int],
+    mlflow: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    writes: int,
 ) -> None:
-    evaluate_challenger(registry, new_version(), YES)
-    version = new_version()
-    empty_store.set_registered_model_alias(registry.name, "previous_champion", "1")
-    empty_store.set_registered_model_alias(registry.name, "champion", "2")  # and here the power went
-    seen = []
-    registry.evaluate_challenger(version, lambda champion: seen.append(champion) or YES, holdout_sha256="e")  # type: ignore[func-returns-value]
-    assert seen == [1]
-    assert (registry.champion, registry.version("previous_champion")) == (2, 1)
-    assert [entry.version for entry in registry.history()] == [1, 2]
+    for version in (new_version(), new_version()):
+        evaluate_challenger(registry, version, YES)
+    new_version()
+    commands: dict[str, tuple[Callable[[], object], tuple[int, int | None]]] = {
+        "promoted": (partial(evaluate_challenger, registry, 3, YES), (3, 2)),
+        "promoted by hand": (partial(registry.promote_by_hand, 3, reason="I know better"), (3, 2)),
+        "rolled back": (partial(registry.roll_back, reason="it fails on sevens"), (1, None)),
+    }
+    command, (champion, previous) = commands[action]
+    dying = Dying(mlflow, writes)
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_pipeline.tracking.registry.client", lambda: dying)
+        with pytest.raises(ConnectionError):
+            command()
+    command()
+    assert (registry.champion, registry.version("previous_champion")) == (champion, previous)
+    assert [entry.action for entry in registry.history()] == ["promoted", "promoted", action]
 
 
 def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, new_version: Callable[[], int]) -> None:
@@ -89,9 +134,51 @@ def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, new_versi
     assert (registry.champion, registry.version("previous_champion")) == (2, 1)
     registry.roll_back(reason="this one too")
     assert (registry.champion, registry.version("previous_champion")) == (1, None)
-    with pytest.raises(ValueError, match="digits has no previous champion to go back to"):
+    with pytest.raises(ValueError, match=r"digits-.* has no previous champion to go back to"):
         registry.roll_back(reason="and now?")
     assert [entry.action for entry in registry.history()] == ["promoted"] * 3 + ["rolled back"] * 2
+
+
+@pytest.mark.parametrize("delete", ["delete_run", "delete_model_version"])
+def test_rollback_bears_what_was_deleted_and_goes_back_by_one(
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient, delete: str
+) -> None:
+    for version in (new_version(), new_version(), new_version()):
+        evaluate_challenger(registry, version, YES)
+    if delete == "delete_run":
+        mlflow.delete_run(str(mlflow.get_model_version(registry.name, "3").run_id))
+    else:
+        mlflow.delete_model_version(registry.name, "1")
+    registry.roll_back(reason="it fails on sevens")
+    assert (registry.champion, registry.history()[-1].action) == (2, "rolled back")
+    assert registry.version("previous_champion") == (1 if delete == "delete_run" else None)
+
+
+def test_a_champion_whose_alias_was_deleted_is_still_the_one_to_beat(
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in (new_version(), new_version()):
+        evaluate_challenger(registry, version, YES)
+    mlflow.delete_registered_model_alias(registry.name, "champion")
+    first = registry.promote_first(ModelVersion(registry.name, new_version(), "challenger"))
+    assert (first.alias, registry.champion) == ("challenger", None)
+    assert "promote 2 gives it back" in caplog.text
+    seen = []
+    registry.evaluate_challenger(3, lambda champion: seen.append(champion) or NO, holdout_sha256="e")  # type: ignore[func-returns-value]
+    assert seen == [2]
+    registry.promote_by_hand(2, reason="its alias was deleted")
+    assert (registry.champion, registry.version("previous_champion")) == (2, 1)
+    mlflow.delete_registered_model_alias(registry.name, "previous_champion")
+    registry.roll_back(reason="it fails on sevens")
+    assert registry.champion == 1
+
+
+def test_a_champion_whose_run_was_purged_has_no_fingerprint(registry: Registry, mlflow: MlflowClient) -> None:
+    mlflow.create_registered_model(registry.name)
+    mlflow.create_model_version(registry.name, "/nowhere", run_id="0" * 32)  # there is no such run
+    evaluate_challenger(registry, 1, YES)
+    assert registry.champion == 1
+    assert registry.champion_fingerprint() is None
 
 
 def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version: Callable[[], int]) -> None:
@@ -100,9 +187,9 @@ def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version:
     entry = registry.promote_by_hand(2, reason="I know better")
     assert (entry.action, entry.reasons, registry.champion) == ("promoted by hand", ("I know better",), 2)
     assert registry.history()[-1] == entry
-    with pytest.raises(ValueError, match="version 2 of digits is the champion already"):
+    with pytest.raises(ValueError, match=r"version 2 of digits-.* is the champion already"):
         registry.promote_by_hand(2, reason="again")
-    with pytest.raises(ValueError, match="digits has no version 7: its versions are 1, 2"):
+    with pytest.raises(ValueError, match=r"digits-.* has no version 7: its versions are 1, 2"):
         registry.promote_by_hand(7, reason="none")
 
 
@@ -110,22 +197,25 @@ READ_LEDGER = """
 import sys
 from mnist_pipeline.tracking.registry import Registry
 
-print(len(Registry("digits").history()), sorted({"torch", "scipy.stats", "prefect"} & sys.modules.keys()))
+print(len(Registry(sys.argv[1]).history()), sorted({"torch", "scipy.stats", "prefect"} & sys.modules.keys()))
 """
 
 
 def test_the_ledger_is_read_without_torch_scipy_or_prefect(registry: Registry, new_version: Callable[[], int]) -> None:
     evaluate_challenger(registry, new_version(), YES)
-    result = subprocess.run([sys.executable, "-c", READ_LEDGER], capture_output=True, check=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", READ_LEDGER, registry.name], capture_output=True, check=True, text=True
+    )
     assert result.stdout == "1 []\n"
 
 
 PROMOTE = """
 import sys
+from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import Registry
 
-registry, versions = Registry("digits"), map(int, sys.argv[1:])
+registry, versions = Registry(sys.argv[1]), map(int, sys.argv[2:])
 for version in versions:  # the higher its number, the better it is
     def decide(champion):
         better = champion is None or version > champion
@@ -138,9 +228,9 @@ for version in versions:  # the higher its number, the better it is
 def test_two_processes_that_promote_at_once_never_decide_on_a_stale_champion(
     registry: Registry, new_version: Callable[[], int]
 ) -> None:
-    versions = [str(new_version()) for _ in range(100)]
+    versions = [str(new_version()) for _ in range(40)]
     rivals = [
-        subprocess.Popen([sys.executable, "-c", PROMOTE, *versions[start::2]], stderr=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", PROMOTE, registry.name, *versions[start::2]], stderr=subprocess.PIPE)
         for start in (0, 1)
     ]
     for rival in rivals:
@@ -148,9 +238,9 @@ def test_two_processes_that_promote_at_once_never_decide_on_a_stale_champion(
         assert rival.returncode == 0, errors.decode()
 
     history = registry.history()
-    assert len(history) == 100
+    assert len(history) == 40
     champion = None
     for entry in history:
         assert entry.champion_before == champion  # what it was compared with was the champion
         champion = entry.champion
-    assert champion == registry.champion == 100
+    assert champion == registry.champion == 40

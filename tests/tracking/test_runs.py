@@ -140,6 +140,20 @@ def test_a_run_whose_process_is_alive_is_not_taken_over(empty_store: MlflowClien
     assert {each.info.status for each in empty_store.search_runs(["1"])} == {"FINISHED"}
 
 
+def test_a_checkpoint_that_vanishes_while_they_are_listed_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / f"{FINGERPRINT[:16]}-one.checkpoint").symlink_to(tmp_path / "gone")  # is listed, and not there
+    (tmp_path / f"{FINGERPRINT[:16]}-two.checkpoint").touch()
+    assert processes.interrupted_runs(tmp_path, FINGERPRINT) == ["two"]
+
+
+def test_a_sweeps_run_that_was_deleted_is_replaced_by_a_new_one(empty_store: MlflowClient) -> None:
+    with runs.start_run(params={}, tags={}) as deleted:
+        pass
+    empty_store.delete_run(deleted.id)
+    with runs.start_run(params={}, tags={}, run_id=deleted.id) as run:
+        assert run.id != deleted.id
+
+
 def test_the_runs_of_a_dead_process_are_closed(empty_store: MlflowClient) -> None:
     tags = {"process": "process-1-dead", "prefect.flow_run_id": "x"}
     run = empty_store.create_run("1", tags=tags)

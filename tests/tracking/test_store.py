@@ -1,14 +1,18 @@
-"""Where the store is, and how it is created."""
+"""Where the store is, how it is created, and what is said if it cannot be used."""
 
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 from mlflow import MlflowClient
 
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.tracking import store
+from mnist_pipeline.tracking import runs, sqlite, store
 
 
 def test_the_database_is_at_the_projects_root_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +21,7 @@ def test_the_database_is_at_the_projects_root_unless_it_is_named(monkeypatch: py
 
 
 def test_processes_that_start_at_once_on_no_database_all_succeed(tmp_path: Path) -> None:
-    code = "from mnist_pipeline.tracking import store; print(store.prepare())"
+    code = "from mnist_pipeline.tracking import store; store.prepare(); print(store.experiment_id('mnist'))"
     starts = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -34,5 +38,98 @@ def test_studies_are_stored_where_optuna_storage_says(
     empty_store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert store.study_storage().endswith("/optuna.db")
-    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://db/optuna")
-    assert store.study_storage() == "postgresql://db/optuna"
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:////elsewhere/studies.db")
+    assert store.study_storage() == "sqlite:////elsewhere/studies.db"
+
+
+def test_a_relative_address_is_the_same_file_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/runs.db")
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///studies.db")
+    monkeypatch.chdir(tmp_path)
+    assert store.tracking_uri() == f"sqlite:///{ROOT}/elsewhere/runs.db"
+    assert store.in_progress_folder() == ROOT / "elsewhere" / "in_progress"
+    assert store.study_storage() == f"sqlite:///{ROOT}/studies.db"
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:5000", "mlruns", "file:///tmp/mlruns", "postgres://me:secret@db/mlflow"]
+)
+def test_an_address_of_another_kind_is_refused_with_examples(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(sqlite.StoreError) as error:
+        store.prepare()
+    assert str(error.value).startswith("MLFLOW_TRACKING_URI must be an address such as http://tracker:5000, sqlite:///")
+    assert "secret" not in str(error.value)
+
+
+def test_a_database_without_its_driver_is_told_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)  # as if it were not installed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/mlflow")
+    with pytest.raises(sqlite.StoreError, match=r"driver is missing \(psycopg2\): pip install .*cluster"):
+        store.prepare()
+
+
+def test_a_database_that_another_program_holds_is_said_to_be_in_use(
+    empty_store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    sqlite.check_database.cache_clear()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as backup:
+        backup.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite.StoreError, match=r"mlflow.db is locked: another program is using it") as error:
+            store.prepare()
+    assert "move it away" not in str(error.value)
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_by_the_next_run(
+    empty_store: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = empty_store.create_run("1").info.run_id
+    empty_store.delete_experiment("1")
+    store.prepare()
+    with runs.start_run(params={}, tags={}) as run:
+        pass
+    assert (run.experiment_id, empty_store.get_run(before).info.lifecycle_stage) == ("1", "active")
+    assert "The experiment mnist had been deleted: it is restored" in caplog.text
+
+
+def test_an_experiment_of_version_0_1_gets_the_view_that_shows_the_accuracies(empty_store: MlflowClient) -> None:
+    store.prepare()
+    empty_store.create_experiment("pets", tags={"mlflow.note.content": "mine"})
+    tags = empty_store.get_experiment(store.experiment_id("pets")).tags
+    assert "metrics.`holdout_accuracy`" in tags[f"mlflow.sharedViewState.{store.VIEW}"]
+    assert tags["mlflow.note.content"] == "mine"
+
+
+@pytest.mark.parametrize("with_artifacts", [True, False])
+def test_a_copied_project_never_writes_into_the_originals_artifacts(
+    empty_store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_artifacts: bool
+) -> None:
+    with runs.start_run(params={}, tags={}) as run:
+        run.log_table([{"trial": 0}], "trials")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", copy)
+    if with_artifacts:
+        shutil.copytree(tmp_path / "mlartifacts", copy / "mlartifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
+    for _ in range(2):  # what it writes itself does not change where the rest is looked for
+        sqlite.relocate.cache_clear()
+        with runs.start_run(params={}, tags={}) as new:
+            new.log_table([{"trial": 1}], "trials")
+        assert new.artifacts.startswith(f"{copy}/mlartifacts/")
+        old = store.client().get_run(run.id).info.artifact_uri
+        assert old.startswith(f"{copy if with_artifacts else tmp_path}/mlartifacts/")
+        assert store.client().load_table(run.experiment_id, "trials.json", [run.id])["trial"].tolist() == [0]
+
+
+@pytest.mark.slow
+def test_studies_that_another_program_holds_are_said_to_be_in_use(empty_store: MlflowClient, tmp_path: Path) -> None:
+    optuna.create_study(storage=store.study_storage())
+    with closing(sqlite3.connect(tmp_path / "optuna.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        in_use = r"optuna\.db failed: .*locked; another program is using it"
+        with pytest.raises(sqlite.StoreError, match=in_use), store.as_store_errors(store.study_storage()):
+            optuna.get_all_study_names(store.study_storage())

@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 import torch
 
-from mnist_pipeline.config import Optimizer, TrainConfig
+from mnist_pipeline.config import OptimizerName, TrainConfig
 from mnist_pipeline.training import checkpoints
-from mnist_pipeline.training.loop import Epoch, fit
+from mnist_pipeline.training.loop import Epoch, best_epoch, fit
 from mnist_pipeline.training.model import MLP
 
 IMAGES = torch.rand(200, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -24,7 +24,8 @@ def train(
     config: TrainConfig, checkpoint: Path | None = None, *, stop_after: int | None = None
 ) -> tuple[MLP, list[Epoch]]:
     mlp = MLP.from_config(config, inputs=784, outputs=10)
-    return mlp, list(islice(fit(mlp, IMAGES, LABELS, config, checkpoint=checkpoint), stop_after))
+    val = (IMAGES[:50], LABELS[:50].roll(1)) if config.validation else None  # whose labels it does not learn
+    return mlp, list(islice(fit(mlp, IMAGES, LABELS, config, val=val, checkpoint=checkpoint), stop_after))
 
 
 def equal(one: MLP, other: MLP) -> bool:
@@ -43,8 +44,40 @@ def test_a_training_resumed_after_any_epoch_ends_the_same_bit_for_bit(stop_after
     assert resumed_epochs == epochs
 
 
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_every_optimizer_resumes_with_its_state(optimizer: Optimizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_after", range(8))
+@pytest.mark.parametrize("compile_", [False, True])
+def test_the_best_epochs_weights_survive_an_interruption_after_any_epoch(
+    stop_after: int, compile_: bool, tmp_path: Path
+) -> None:
+    config = TrainConfig(
+        epochs=50, hidden=(16,), batch_norm=True, batch_size=40, lr=0.01, validation=0.25, patience=3, compile=compile_
+    )
+    with torch.compiler.set_stance("force_eager"):  # the step that would be compiled
+        whole, epochs = train(config)
+        train(config, tmp_path / "checkpoint", stop_after=stop_after)
+        resumed, resumed_epochs = train(config, tmp_path / "checkpoint")
+    assert len(epochs) == best_epoch(epochs) + 3 < 8
+    assert equal(whole, resumed)
+    assert resumed_epochs == epochs
+
+
+def test_a_checkpoint_of_version_0_1_is_resumed(tmp_path: Path) -> None:
+    config, checkpoint = TrainConfig(epochs=3, hidden=(16,)), tmp_path / "checkpoint"
+    whole, epochs = train(config)
+    train(config, checkpoint, stop_after=2)
+    state = checkpoints.load(checkpoint)
+    assert state
+    del state["best"]
+    for epoch in state["epochs"]:
+        del epoch["val"], epoch["test"]
+    checkpoints.save(checkpoint, state)
+    resumed, resumed_epochs = train(config, checkpoint)
+    assert equal(whole, resumed)
+    assert resumed_epochs == epochs
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_every_optimizer_resumes_with_its_state(optimizer: OptimizerName, tmp_path: Path) -> None:
     config = TrainConfig(epochs=3, optimizer=optimizer, hidden=(16,))
     whole, _ = train(config)
     train(config, tmp_path / "checkpoint", stop_after=2)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from mnist_pipeline.config import Device, FieldError, Optimizer, TrainConfig
+from mnist_pipeline.config import Device, FieldError, OptimizerName, TrainConfig
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
 
@@ -51,8 +51,8 @@ def test_a_compiled_training_ends_as_an_eager_one_even_if_interrupted(device: De
 
 
 @COMPILER
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_the_step_that_is_compiled_trains_as_the_eager_loop_with_every_optimizer(optimizer: Optimizer) -> None:
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_the_step_that_is_compiled_trains_as_the_eager_loop_with_every_optimizer(optimizer: OptimizerName) -> None:
     config = TrainConfig(**SMALL, batch_size=20, optimizer=optimizer)  # 14 batches, two per call
     eager, eager_losses = train(config)
     with torch.compiler.set_stance("force_eager"):  # the same code, left uncompiled

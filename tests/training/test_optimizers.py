@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 import torch
 
-from mnist_pipeline.config import Optimizer
+from mnist_pipeline.config import OptimizerName
 from mnist_pipeline.training.compiled import BETA1, BETA2, UPDATES
 from mnist_pipeline.training.optimizers import OPTIMIZERS
 
-CLASSES: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+CLASSES: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "momentum": partial(torch.optim.SGD, momentum=0.9),
     "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
@@ -23,7 +23,7 @@ CLASSES: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
 RATES = [0.01, 0.02, 0.005] * 4
 
 
-def trajectory(name: Optimizer) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def trajectory(name: OptimizerName) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return twelve random gradients, and the parameters of torch's class before the first and after each."""
     torch.manual_seed(0)
     parameter = torch.randn(20, requires_grad=True)
@@ -37,8 +37,8 @@ def trajectory(name: Optimizer) -> tuple[list[torch.Tensor], list[torch.Tensor]]
     return gradients, parameters
 
 
-@pytest.mark.parametrize("name", get_args(Optimizer))
-def test_every_optimizer_updates_as_torchs_class_does(name: Optimizer) -> None:
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_every_optimizer_updates_as_torchs_class_does(name: OptimizerName) -> None:
     gradients, (parameter, *expected) = trajectory(name)
     optimizer = OPTIMIZERS[name]([parameter])
     for gradient, lr, wanted in zip(gradients, RATES, expected, strict=True):
@@ -46,8 +46,8 @@ def test_every_optimizer_updates_as_torchs_class_does(name: Optimizer) -> None:
         assert torch.allclose(parameter, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", get_args(Optimizer))
-def test_every_update_of_the_compiled_step_is_that_of_torchs_class(name: Optimizer) -> None:
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_every_update_of_the_compiled_step_is_that_of_torchs_class(name: OptimizerName) -> None:
     gradients, (parameter, *expected) = trajectory(name)
     m, v = torch.zeros(20), torch.zeros(20)
     for step, (gradient, lr, wanted) in enumerate(zip(gradients, RATES, expected, strict=True), start=1):

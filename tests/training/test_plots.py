@@ -1,12 +1,16 @@
 """Each figure shows what it was given, and can be drawn."""
 
 import io
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from mnist_pipeline.training import plots
+from mnist_pipeline.training.evaluation import ReliabilityBin, Score
+from mnist_pipeline.training.loop import Epoch
 
 IMAGES = np.random.default_rng(0).random((12, 28, 28))
 LABELS = np.arange(12) % 10
@@ -14,7 +18,17 @@ PROBABILITIES = np.eye(10)[LABELS]
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title() for axes in figure.axes]
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def colors(figure: Figure) -> list[Any]:
+    return [text.get_color() for text in figure.axes[0].texts]
+
+
+def places(figure: Figure) -> tuple[int, int]:
+    """Return the numbers of rows and columns that images are drawn in."""
+    middles = [text.get_position() for text in figure.axes[0].texts]
+    return len({y for _, y in middles}), len({x for x, _ in middles})
 
 
 def draw(figure: Figure) -> bytes:
@@ -28,8 +42,8 @@ def test_predictions_are_drawn_in_two_rows_of_five() -> None:
     assert figure.get_size_inches().tolist() == [15, 6]
     assert figure.get_suptitle() == "MLP INFERENCE RESULTS"
     assert titles(figure)[2:4] == ["Label: 2, Predict: 2", "Label: 3, Predict: 8"]
-    assert [axes.title.get_color() for axes in figure.axes[2:4]] == ["black", plots.RED]
-    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)  # type: ignore[union-attr]
+    assert colors(figure)[2:4] == ["black", plots.RED]
+    assert places(figure) == (2, 5)
 
 
 def test_figures_show_the_names_of_classes_and_shorten_long_ones() -> None:
@@ -45,9 +59,57 @@ def test_figures_show_the_names_of_classes_and_shorten_long_ones() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "a name far too …"]
 
 
-def test_the_loss_curve_starts_at_epoch_1() -> None:
-    (line,) = plots.loss_curve([0.5, 0.2, 0.1]).axes[0].lines
-    assert line.get_xydata().tolist() == [[1, 0.5], [2, 0.2], [3, 0.1]]  # type: ignore[union-attr]
+def test_dollar_signs_in_names_are_no_mathematics() -> None:
+    names = ("$1_coin$", "$^bad$", "US$ & 50%")
+    assert draw(plots.confusion_matrix(np.eye(3, dtype=int), names))
+    assert draw(plots.predictions(IMAGES[:3], LABELS[:3], LABELS[:3], names))
+
+
+def epochs(count: int, *, validation: bool = False) -> list[Epoch]:
+    return [
+        Epoch(
+            number, 1 / number, 1 / number, Score(1.1 / number, 0.9), Score(1.2 / number, 0.8) if validation else None
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def test_the_curves_show_the_loss_and_the_accuracy_of_each_set_from_epoch_1() -> None:
+    loss, accuracy = plots.curves(epochs(2, validation=True)).axes
+    assert [line.get_xydata().tolist() for line in loss.lines] == [  # type: ignore[union-attr]
+        [[1, 1], [2, 0.5]],
+        [[1, 1.1], [2, 0.55]],
+        [[1, 1.2], [2, 0.6]],
+    ]
+    assert [line.get_ydata().tolist() for line in accuracy.lines] == [[0.9, 0.9], [0.8, 0.8]]  # type: ignore[union-attr]
+    names = [text.get_text().split("\n") for text in loss.texts]
+    assert sorted(names) == [["test", "0.550"], ["train", "0.500"], ["validation", "0.600"]]
+
+
+def test_the_best_epoch_is_marked_in_both_panels() -> None:
+    figure = plots.curves(epochs(5, validation=True), best_epoch=3)
+    assert [axes.lines[-1].get_xdata() for axes in figure.axes] == [[3, 3], [3, 3]]
+    assert figure.axes[0].get_title(loc="right") == "best epoch: 3"
+
+
+def test_the_names_beside_curves_that_end_together_do_not_overlap() -> None:
+    figure = plots.curves([Epoch(1, 0.5, 0.5, Score(0.5, 0.9), Score(0.5, 0.9))])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+        assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
+
+
+def test_the_reliability_diagram_has_a_point_and_a_count_for_each_bin() -> None:
+    upper, lower = plots.reliability([ReliabilityBin(0.55, 0.5, 4), ReliabilityBin(0.98, 0.97, 1200)]).axes
+    assert upper.lines[1].get_xydata().tolist() == [[0.55, 0.5], [0.98, 0.97]]  # type: ignore[union-attr]
+    assert [text.get_text() for text in lower.texts] == ["4", "1,200"]
+
+
+def test_a_contact_sheet_has_rows_of_five_won_in_blue_and_lost_in_red() -> None:
+    figure = plots.contact_sheet("title", IMAGES[:7], ["3: 8 → 3"] * 7, wins=2)
+    assert places(figure) == (2, 5)
+    assert colors(figure)[:3] == [plots.BLUE, plots.BLUE, plots.RED]
 
 
 def test_the_confusion_matrix_shows_all_counts_and_only_mistakes_in_colour() -> None:
@@ -78,12 +140,14 @@ def test_the_most_confident_mistake_comes_first() -> None:
     "figure",
     [
         plots.predictions(IMAGES[:10], LABELS[:10], LABELS[:10]),
-        plots.loss_curve([0.5]),
+        plots.curves([Epoch(1, 0.5, 0.5)]),  # of a checkpoint without scores
+        plots.curves(epochs(150, validation=True), best_epoch=90),
+        plots.reliability([ReliabilityBin(0.4, 0, 1)]),
         plots.confusion_matrix(np.zeros((10, 10), dtype=int)),
         plots.confident_mistakes(IMAGES, LABELS, PROBABILITIES),  # there are none
         plots.slices([{"val_accuracy": 0.9, "lr": 0.001}], []),
     ],
-    ids=["predictions", "loss_curve", "confusion_matrix", "confident_mistakes", "slices"],
+    ids=["predictions", "curve", "curves", "reliability", "confusion_matrix", "confident_mistakes", "slices"],
 )
 def test_a_figure_with_little_to_show_can_be_drawn(figure: Figure) -> None:
     assert draw(figure).startswith(b"\x89PNG")

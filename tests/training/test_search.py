@@ -11,6 +11,8 @@ from mnist_pipeline.training.search import (
     count_done,
     importance,
     open_study,
+    progress,
+    scope,
     study_to_open,
     suggest,
     table,
@@ -20,6 +22,7 @@ from mnist_pipeline.training.search import (
 
 NARROW = Space(layers=(1,), units=(8, 16), batch_size=(512,))
 SEARCH = Search(trials=12, epochs=2, pruner="none")  # the first ten are random
+SCOPE = scope(SEARCH, NARROW, dataset="digits", data_sha256="d" * 64)
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def storage(tmp_path: Path) -> str:
 
 def run(storage: str, search: Search = SEARCH, name: str = "digits") -> list[TrainConfig]:
     """Search among configs whose accuracy is their dropout; return those that were tried."""
-    study = open_study(name, storage, search, workers=1)
+    study = open_study(name, storage, search, SCOPE, workers=1)
     configs = []
     while count_done(study) < search.trials:
         trial = study.ask()
@@ -54,9 +57,18 @@ def test_the_same_seed_makes_the_same_trials(storage: str) -> None:
     assert first != run(storage, Search(trials=12, epochs=2, pruner="none", seed=1), name="other")
 
 
+def test_each_trial_is_reported_with_its_score_and_the_best_so_far(storage: str) -> None:
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
+    for outcome in (Outcome(0.5), Outcome(0.25), "it failed"):
+        tell(study, study.ask().number, outcome)
+    assert progress(study, 0) == "Trial 0 complete, 50.00% on the validation part; the best is trial 0, 50.00%"
+    assert progress(study, 1) == "Trial 1 complete, 25.00% on the validation part; the best is trial 0, 50.00%"
+    assert progress(study, 2) == "Trial 2 fail; the best is trial 0, 50.00%"
+
+
 def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:
     configs = run(storage)
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     best = best_config(study, SEARCH)
     assert best.dropout == max(config.dropout for config in configs)
     assert best.threads == 0
@@ -65,7 +77,7 @@ def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:
 
 def test_parameters_that_vary_are_listed_and_have_an_importance(storage: str) -> None:
     run(storage)
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     assert {"dropout", "lr", "units_1"} <= set(varying_parameters(study)) <= set(importance(study))
     assert not {"layers", "batch_size"} & set(varying_parameters(study))
     assert sum(importance(study).values()) == pytest.approx(1)
@@ -73,13 +85,13 @@ def test_parameters_that_vary_are_listed_and_have_an_importance(storage: str) ->
 
 def test_no_parameter_of_a_single_trial_varies_or_has_an_importance(storage: str) -> None:
     run(storage, Search(trials=1))
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     assert importance(study) == {}
     assert varying_parameters(study) == []
 
 
 def test_the_table_shows_finished_pruned_and_failed_trials_the_best_first(storage: str) -> None:
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     for outcome, reported in ((RuntimeError("killed"), 0.5), (Outcome(0.6, pruned=True), 0.6), (Outcome(0.9), 0.8)):
         trial = study.ask()
         suggest(trial, NARROW, SEARCH)
@@ -92,7 +104,7 @@ def test_the_table_shows_finished_pruned_and_failed_trials_the_best_first(storag
 
 def test_a_resumed_study_first_repeats_the_interrupted_trial_and_no_other(storage: str) -> None:
     before = run(storage, Search(trials=3))
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     interrupted = suggest(study.ask(), NARROW, Search(trials=5))
     resumed = run(storage, Search(trials=5))
     assert len(resumed) == 2
@@ -105,6 +117,24 @@ def test_a_study_is_resumed_by_its_name_or_as_the_latest(storage: str) -> None:
     run(storage, Search(trials=1), name="digits")
     assert study_to_open("letters", storage, resume=True) == "letters"
     assert study_to_open(None, storage, resume=True) == "digits"
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (scope(SEARCH, NARROW, dataset="letters", data_sha256="d" * 64), "dataset digits, not dataset letters"),
+        (scope(SEARCH, NARROW, dataset="digits", data_sha256="e" * 64), "data_sha256 d{12}, not data_sha256 e{12}"),
+        (scope(Search(epochs=3), NARROW, dataset="digits", data_sha256="d" * 64), "epochs 2, not epochs 3"),
+        (scope(SEARCH, Space(), dataset="digits", data_sha256="d" * 64), r"layers \[1\], units \[8, 16\], batch_size"),
+    ],
+    ids=["dataset", "data", "epochs", "space"],
+)
+def test_a_study_is_not_resumed_as_another_search(storage: str, other: dict[str, object], difference: str) -> None:
+    open_study("digits", storage, SEARCH, SCOPE, workers=1).ask()
+    with pytest.raises(FieldError, match=f"study digits is a search over {difference}"):
+        open_study("digits", storage, SEARCH, other, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
+    assert len(study.trials) == 2  # the interrupted one, and its repetition
 
 
 def test_a_new_study_may_have_a_name(storage: str) -> None:
@@ -127,7 +157,7 @@ def test_an_existing_study_is_not_resumed_by_accident(storage: str) -> None:
 
 
 def test_a_study_without_a_finished_trial_has_no_best_config(storage: str) -> None:
-    study = open_study("digits", storage, SEARCH, workers=1)
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     with pytest.raises(ValueError, match="no trial of the study digits has finished"):
         best_config(study, SEARCH)
 

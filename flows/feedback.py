@@ -1,0 +1,87 @@
+"""The command lines about what was served: what is watched, and the review of corrections."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows import cli
+from flows.cron import check_cron
+from mnist_pipeline import review as sheets
+from mnist_pipeline.config import REFERENCE, FieldError, Gate, TrainConfig, check
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.served import FILE
+from mnist_pipeline.server_logs import existing_log, is_address
+from mnist_pipeline.text import counted, printable
+from mnist_pipeline.watch import Watch
+
+OUT = Path("corrections-to-review")
+AT_ONCE = 1000  # corrections in one table
+
+
+def monitor(
+    *,
+    watch: Annotated[Watch, cli.Flat] = Watch(),
+    config: Annotated[TrainConfig, cli.Flat] = REFERENCE,
+    source: Annotated[DataSource, cli.Flat] = DataSource(),
+    gate: Annotated[Gate, cli.Flat] = Gate(),
+    cron: Annotated[
+        str | None, Parameter(help='Stay up, and watch at these times: "0 6 * * *" is 6 every day.')
+    ] = None,
+    timezone: Annotated[str, Parameter(help="Time zone of these times, such as Europe/Berlin.")] = "UTC",
+) -> None:
+    """Say of what the champion answered lately whether all is fine, someone should look, or it should be retrained.
+
+    The options of a recipe, of the data and of the gate are those of --retrain.
+    """
+    if watch.retrain and source.extra:
+        raise FieldError("extra", f"must be left out, as the corrections take its place, not {source.extra}")
+    if cron is not None:
+        check_cron(cron, timezone)
+
+
+def review(
+    *,
+    log: Annotated[tuple[str, ...], Parameter(help="Logs of the servers: files, or addresses to look at.")] = (
+        str(FILE),
+    ),
+    out: Annotated[Path, Parameter(help="Folder to write the sheet and the table to.")] = OUT,
+    apply: Annotated[Path | None, Parameter(help="Table whose column review was filled in: carry it out.")] = None,
+    withdraw: Annotated[tuple[str, ...], Parameter(help="Ids whose corrections are taken back, reviewed or not.")] = (),
+) -> None:
+    """Write the corrections that nobody has reviewed as a sheet and a table, or carry out what a table says."""
+    check(apply is None or apply.is_file(), "apply", apply, "an existing file")
+    elsewhere = [place for place in log if is_address(place)]
+    if apply or withdraw:  # a decision in a copy would be lost
+        check(not elsewhere, "log", " ".join(elsewhere), "the server's own file: carry it out on its machine")
+    check(not out.is_file(), "out", out, "a folder")
+    filled_in = sheets.read(apply) if apply else {}
+    decisions = {answer: decision for answer, decision in filled_in.items() if decision[0]}
+    with contextlib.ExitStack() as stack:  # all are opened before one is changed
+        logs = [stack.enter_context(existing_log(place)) for place in log]
+        reviewed = sum(served.review(decisions) for served in logs)
+        withdrawn = sum(served.withdraw(withdraw) for served in logs)
+        waiting = [each for served in logs for each in served.corrections("")]
+    if apply:
+        print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
+        if reviewed < len(decisions):
+            missed = counted(len(decisions) - reviewed, "decision")
+            raise ValueError(f"{missed} not carried out, as the log has no such ids, or other labels now: review again")
+    if withdraw:
+        print(f"{counted(withdrawn, 'correction')} taken back, of {counted(len(withdraw), 'id')}")
+        if withdrawn < len(withdraw):
+            raise ValueError(f"the log has no correction of {counted(len(withdraw) - withdrawn, 'id')}")
+    if apply or withdraw or not waiting:
+        print(f"{counted(len(waiting), 'correction')} to be reviewed")
+        return
+    if (table := out / sheets.TABLE).exists() and {each.id for each in waiting} & sheets.read(table).keys():
+        raise FieldError("out", f"has a table that someone may be filling in: --apply {table}, or name another folder")
+    sheet, table = sheets.write(out, waiting[:AT_ONCE])
+    shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
+    print(
+        f"{shown}{counted(len(waiting), 'correction')} to be reviewed: look at {printable(str(sheet))}, write accept or"
+    )
+    print(
+        printable(f"reject into the last column of {table}, and: python flows/monitor_flow.py review --apply {table}")
+    )

@@ -1,0 +1,70 @@
+"""A flow at the times of a schedule: served by the process that prints so, until a signal stops it."""
+
+import asyncio
+import signal
+import threading
+from concurrent.futures import wait
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.runner import Runner
+from prefect.schedules import Cron
+from prefect.settings import get_current_settings
+
+from flows.cron import next_run
+from mnist_pipeline.process import Stopped, stoppable
+from tasks.track import reconcile_runs
+
+
+def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
+    """Serve `flow` with `parameters`, and run it at the times of `cron`, until a signal raises `Stopped`."""
+    print(f"Next run at {next_run(cron, timezone):%Y-%m-%d %H:%M %Z}", flush=True)
+    reconcile_runs()  # one that was killed would keep the only slot of the schedule, so that no run begins
+    runner = Runner()
+    runner.add_flow(
+        flow,
+        name=name,
+        description=f"Runs on the schedule of `python flows/{flow.name}_flow.py --cron`.",
+        schedule=Cron(cron, timezone=timezone),
+        parameters={key: as_json(value) for key, value in parameters.items()},
+        # A run that is due while another is running is cancelled rather than queued: runs never pile up.
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+    )
+    print(f"{flow.name}: at {cron} ({timezone}); Prefect shows it on {get_current_settings().ui_url}", flush=True)
+    _run_until_signal(runner)
+
+
+def as_json(value: Any) -> Any:
+    """Return what the API takes and the flow reads back: a dataclass as its fields, a path as its name."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(as_json, value)]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _run_until_signal(runner: Runner) -> None:
+    """Start `runner`; when a signal comes, cancel its runs and pause its schedule.
+
+    In a thread of its own, as in the main one it would replace the handler of SIGTERM by one that waits for its runs.
+    """
+    loop = asyncio.new_event_loop()
+
+    def run_loop() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # and so of its runs: a Ctrl-C is for this process
+        loop.run_forever()
+
+    threading.Thread(target=run_loop, daemon=True).start()
+    running = asyncio.run_coroutine_threadsafe(runner.start(), loop)
+    with stoppable():
+        try:
+            running.result()
+        except Stopped:
+            if runner.started:
+                asyncio.run_coroutine_threadsafe(runner.astop(), loop)
+                wait([running])
+            raise

@@ -1,0 +1,40 @@
+"""The environment of our processes: what Prefect, MLflow and matplotlib find in it."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+ENVIRONMENT = {  # unless it is set already
+    "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
+}
+TOKEN = "MNIST_PIPELINE_TOKEN"  # the variable that names what clients of the server must know
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def amend_environment() -> None:
+    """Amend the environment of this process and its children, before the heavy imports; exit on Windows."""
+    if sys.platform == "win32":
+        sys.exit("mnist-pipeline runs on Linux and macOS; on Windows, run it in WSL: https://aka.ms/wslinstall")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.pop("MPLBACKEND", None)  # a notebook's cannot be imported here, and figures are only saved
+    unproxied = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    if unproxied != "*":  # no proxy reaches this machine's own servers
+        hosts = dict.fromkeys([*filter(None, unproxied.split(",")), *LOOPBACK])
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+    _open_standard_streams()
+
+
+def _open_standard_streams() -> None:
+    """Open the closed standard streams, whose place the next file would take; escape what an encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115  # for as long as the process lives
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

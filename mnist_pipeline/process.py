@@ -1,0 +1,91 @@
+"""How each of our processes starts and ends, and what a signal does."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import NoReturn
+
+from mnist_pipeline.environment import amend_environment
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHUTDOWN_TIMEOUT = 6  # seconds that a process may take to end tidily
+
+_groups: set[int] = set()  # of the processes that `run` has started
+
+
+class Stopped(KeyboardInterrupt):
+    """Someone stopped this process: by a signal, or in Prefect."""
+
+    def __init__(self, message: str = "stopped", *, code: int = 128 + signal.SIGINT) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def begin() -> None:
+    """Amend the environment, and let a signal end this process at once: there is nothing yet to end tidily.
+
+    A command begins with this, before its other imports.
+    """
+    _handle_signals(exit_at_once)
+    amend_environment()
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a signal raise `Stopped` within the block; after a second one, or a slow end, the process exits at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _handle_signals(exit_at_once)
+        watchdog = threading.Timer(SHUTDOWN_TIMEOUT, exit_at_once, (number, frame))
+        watchdog.daemon = True
+        watchdog.start()
+        raise Stopped(code=128 + number)
+
+    _handle_signals(stop)
+    try:
+        yield
+    finally:
+        _handle_signals(exit_at_once)
+
+
+def run(command: list[str]) -> int:
+    """Run `command` until it ends or a signal comes, and then all that it has started; return its exit code."""
+    unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
+    with stoppable():
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it is known what to end
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=unblock)
+        _groups.add(process.pid)
+        try:
+            unblock()
+            return process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+                for number in (signal.SIGTERM, *[0] * 30, signal.SIGKILL):
+                    os.killpg(process.pid, number)
+                    time.sleep(0.1)
+                    process.poll()
+
+
+def exit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
+    """End this process, and those that it started by `run` and by multiprocessing, without exit handlers."""
+    for child in getattr(sys.modules.get("multiprocessing"), "active_children", list)():
+        child.kill()
+    for group in _groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    if sys.__stderr__:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{sys.argv[0]}: stopped\n".encode())
+    os._exit(128 + number)
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handler)

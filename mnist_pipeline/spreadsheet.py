@@ -1,0 +1,36 @@
+"""Tables that people fill in, as spreadsheets save them: with ; or tabs too, and a mark before the first letter."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnist_pipeline.text import FORMULA, printable
+
+
+def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield where each row of `file` is, and its cells by column. Raises `ValueError` if it lacks a `required` one."""
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file.name} is not in UTF-8: save it as CSV in UTF-8") from None
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), restval="")
+    try:
+        names = [name.strip().lower() for name in reader.fieldnames or ()]
+        if missing := [name for name in required if name not in names]:
+            raise ValueError(
+                f"{file.name} has no column {missing[0]}: its first row must name {' and '.join(required)}"
+            )
+        reader.fieldnames = names
+        for row in reader:
+            yield f"{file.name}, row {reader.line_num}", {name: _plain(row[name] or "") for name in names}
+    except csv.Error as error:
+        raise ValueError(f"{file.name}, row {reader.line_num}: {error}") from None
+
+
+def _plain(cell: str) -> str:
+    """Return what a cell says, without the apostrophe that keeps a spreadsheet from computing it."""
+    text = unicodedata.normalize("NFC", cell.strip())
+    return printable(text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text)

@@ -1,0 +1,47 @@
+"""Names of files and classes come from users: here they stay plain text wherever they could mean something else."""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # controls, and what is not UTF-8
+FORMULA = re.compile(r"[=@\t\r\n]|[+-](?![0-9.]+\Z)")  # how a spreadsheet's formula begins; a number is none
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes in place of what a terminal would obey, or cannot show."""
+    return UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def markdown_text(text: str) -> str:
+    """Return `text` as Markdown that shows it as it is, in a table too."""
+    return re.sub(r"([!-/:-@[-`{-~])", r"\\\1", printable(text))
+
+
+def figure_text(text: str) -> str:
+    """Return `text` as matplotlib shows it as it is, rather than as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return `text` with an apostrophe before it if a spreadsheet would compute it as a formula."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `number` with its noun: 1 image, 2 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return `rows` as lines whose columns stand under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def duration(text: str) -> timedelta:
+    """Return the time that `text` names, such as 7d, 12h or 30m. Raises `ValueError` if it names none."""
+    found = re.fullmatch(r"(\d{1,5})([dhm])", text)
+    if not found:
+        raise ValueError(f"a time is given as 7d, 12h or 30m, not as {text}")
+    return timedelta(**{{"d": "days", "h": "hours", "m": "minutes"}[found[2]]: int(found[1])})

@@ -1,0 +1,295 @@
+"""A registered model with its runs, brought from a local store into the one in use, whole or not at all."""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+
+from mnist_pipeline.config import check
+from mnist_pipeline.tracking import sqlite, store
+from mnist_pipeline.tracking.ledger import PRUNED
+
+IMPORT = "import"  # tag of all that one import writes, with an id of its own
+IMPORTED = "imported_from"  # tag of what was imported: the model's name and the id of the original
+BATCH = 100  # parameters or tags in one call
+MAX_METRICS = 1000
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import added."""
+
+    versions: int
+    runs: int
+
+
+def import_model(uri: str, name: str, *, experiment: str) -> Imported:
+    """Bring the registered model `name` of the SQLite store `uri` into the store in use; add nothing a second time.
+
+    All versions come along with their numbers, ledger, tags, aliases and logged models, and so do their runs and the
+    other ended runs of `experiment`. Ids are new, and replaced wherever they are mentioned. Everything is written under
+    another name, and the last step is to rename it: no one sees half of it. Raises `ValueError`, with nothing written,
+    if the source has no such model, or the target has another one of that name.
+    """
+    file = _file(uri)
+    with FileLock(f"{file}.lock", is_singleton=True), store.store_lock():  # nothing is registered or promoted meanwhile
+        sqlite.check_database(file)
+        sqlite.relocate(file, str(file.parent / "mlartifacts"))
+        source = _Source(MlflowClient(sqlite.uri_of(file)), name, experiment)
+        if _is_imported(source):
+            return Imported(0, 0)
+        with _all_or_nothing(name) as written:
+            return _Transfer(source, written).carry_out()
+
+
+class _Source:
+    """What is to be imported, read before anything is written."""
+
+    def __init__(self, client: MlflowClient, name: str, experiment: str) -> None:
+        self.client, self.name, self.experiment = client, name, experiment
+        found = client.search_registered_models(f"name = '{name}'")
+        if not found:
+            known = ", ".join(model.name for model in client.search_registered_models()) or "none"
+            raise ValueError(f"there is no model {name} to import: the models there are {known}")
+        self.model = found[0]
+        versions = store.pages(client.search_model_versions, f"name = '{name}'")
+        self.versions = sorted(versions, key=lambda each: int(each.version))
+        runs = {each.run_id: run for each in self.versions if each.run_id and (run := self._run(each.run_id))}
+        if busy := next((run for run in runs.values() if run.info.status == "RUNNING"), None):
+            raise ValueError(f"the run {busy.info.run_id} has not ended: import its version once it has")
+        own = client.get_experiment_by_name(experiment)
+        for run in (
+            store.pages(client.search_runs, [own.experiment_id], "attributes.status != 'RUNNING'") if own else ()
+        ):
+            runs.setdefault(run.info.run_id, run)
+        self.runs: list[Run] = sorted(runs.values(), key=lambda run: run.info.start_time)
+        outputs = (each for run in self.runs for each in (run.outputs.model_outputs if run.outputs else ()))
+        ids = dict.fromkeys([*map(_model_id, self.versions), *(each.model_id for each in outputs)])
+        self.models = {model_id: model for model_id in ids if (model := self._model(model_id))}
+        self.pruned = [each for each in self.versions if PRUNED in each.tags]
+        there = {*self.models, *map(_model_id, self.pruned)}
+        if lost := [each.version for each in self.versions if _model_id(each) not in there]:
+            raise ValueError(
+                f"the files of version {lost[0]} of {name} are gone: restore them, or delete it in MLflow's UI"
+            )
+
+    def _run(self, run_id: str) -> Run | None:
+        with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # purged
+            run = self.client.get_run(run_id)
+            return run if run.info.lifecycle_stage == "active" else None
+        return None
+
+    def _model(self, model_id: str) -> Any:
+        """Return a logged model, or None if it or its files are gone."""
+        with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
+            model = self.client.get_logged_model(model_id)
+            return model if (Path(model.artifact_location.removeprefix("file://")) / "MLmodel").is_file() else None
+        return None
+
+
+@dataclass
+class _Transfer:
+    source: _Source
+    written: dict[str, str]  # the tag of all that this import writes
+    ids: dict[str, str] = field(default_factory=dict)  # of runs and logged models, from old to new
+    pages: dict[str, str] = field(default_factory=dict)  # of experiments in MLflow's UI, from old to new
+
+    def carry_out(self) -> Imported:
+        target = store.client()
+        for run in self.source.runs:
+            experiment = self._experiment(run.info.experiment_id)
+            tags = self.written | {
+                IMPORTED: f"{self.source.name}/{run.info.run_id}"
+            }  # the others last, when the run has ended
+            new = target.create_run(experiment, run.info.start_time, tags, run.info.run_name)
+            self.ids[run.info.run_id] = new.info.run_id
+        for model in self.source.models.values():
+            self._copy_model(model)
+        for version in self.source.pruned:
+            self._note_model(_model_id(version))
+        for run in self.source.runs:
+            self._copy_run(run)
+        self._register()
+        return Imported(len(self.source.versions), len(self.source.runs))
+
+    def _experiment(self, old: str) -> str:
+        name = self.source.client.get_experiment(old).name
+        new = store.experiment_id(name)
+        page = store.ui_url(f"experiments/{new}/").split("?")[0]
+        self.pages[f"{store.LOCAL_UI}/#/experiments/{old}/"] = page
+        self.pages[f"{store.LOCAL_UI}/#/experiments/{old}?"] = f"{page.rstrip('/')}?"
+        return new
+
+    def _new(self, text: str) -> str:
+        """Replace the ids and the addresses of what is imported in `text`."""
+        for old, new in self.pages.items():
+            text = text.replace(old, new)
+        return re.sub(r"\b(m-)?[0-9a-f]{32}\b", lambda found: self.ids.get(found[0], found[0]), text)
+
+    def _copy_model(self, model: Any) -> None:
+        target = store.client()
+        tags = dict(model.tags) | self.written | {IMPORTED: f"{self.source.name}/{model.model_id}"}
+        experiment, run = self._experiment(model.experiment_id), self.ids.get(model.source_run_id)
+        new = target.create_logged_model(experiment, model.name, run, tags, dict(model.params), model.model_type)
+        self.ids[model.model_id] = new.model_id
+        with tempfile.TemporaryDirectory() as folder:
+            files = mlflow.artifacts.download_artifacts(model.artifact_location, dst_path=folder)
+            card = Path(files) / "MLmodel"
+            text = card.read_text().replace(model.artifact_location, new.artifact_location)
+            card.write_text(self._new(text))
+            target.log_model_artifacts(new.model_id, files)
+        target.finalize_logged_model(new.model_id, model.status)
+
+    def _note_model(self, model_id: str) -> None:
+        """Log a model without files: one that was pruned, whose version keeps its place in the ledger."""
+        tags = self.written | {IMPORTED: f"{self.source.name}/{model_id}"}
+        new = store.client().create_logged_model(store.experiment_id(self.source.experiment), tags=tags)
+        self.ids[model_id] = new.model_id
+
+    def _copy_run(self, run: Run) -> None:
+        target, new = store.client(), self.ids[run.info.run_id]
+        for params in _batched(run.data.params.items(), BATCH):
+            target.log_batch(new, params=[Param(key, value) for key, value in params])
+        for metrics in _batched(self._metrics(run), MAX_METRICS):
+            target.log_batch(new, metrics=metrics)
+        if run.inputs and run.inputs.dataset_inputs:
+            target.log_inputs(new, run.inputs.dataset_inputs)
+        logged = [each for each in (run.outputs.model_outputs if run.outputs else ()) if each.model_id in self.ids]
+        if logged:
+            target.log_outputs(new, [LoggedModelOutput(self.ids[each.model_id], each.step) for each in logged])
+        if self.source.client.list_artifacts(run.info.run_id):
+            target.log_artifacts(new, mlflow.artifacts.download_artifacts(run.info.artifact_uri))
+        for tags in _batched(run.data.tags.items(), BATCH):
+            target.log_batch(new, tags=[RunTag(key, self._new(value)) for key, value in tags])
+        target.set_terminated(new, run.info.status, run.info.end_time)
+
+    def _metrics(self, run: Run) -> list[Metric]:
+        """Return the run's metrics with all steps, those that belong to a logged model as such."""
+        models = {
+            (each.key, each.timestamp, each.step): self.ids[model.model_id]
+            for model in self.source.models.values()
+            for each in model.metrics or ()
+            if each.run_id == run.info.run_id
+        }
+        return [
+            Metric(each.key, each.value, each.timestamp, each.step, models.get((each.key, each.timestamp, each.step)))
+            for name in run.data.metrics
+            for each in self.source.client.get_metric_history(run.info.run_id, name)
+        ]
+
+    def _register(self) -> None:
+        target, model, name = store.client(), self.source.model, _temporary(self.source.name)
+        for key, value in model.tags.items():
+            target.set_registered_model_tag(name, key, value)
+        target.update_registered_model(name, model.description)
+        number, fillers = 0, []
+        for version in self.source.versions:
+            model_id, run = self.ids[_model_id(version)], self.ids.get(version.run_id)
+            uri = f"models:/{model_id}"
+            while (number := number + 1) < int(version.version):  # a version that was deleted: numbers stay
+                target.create_model_version(name, uri, model_id=model_id)  # which a server requires
+                fillers.append(str(number))
+            tags = {key: self._new(value) for key, value in version.tags.items()}
+            tags[IMPORTED] = f"{self.source.name}/{_model_id(version)}"
+            new = target.create_model_version(
+                name, uri, run, tags, description=self._new(version.description or ""), model_id=model_id
+            )
+            assert int(new.version) == number
+        for filler in fillers:
+            target.delete_model_version(name, filler)
+        for alias, version in model.aliases.items():
+            target.set_registered_model_alias(name, alias, str(version))
+        target.rename_registered_model(name, self.source.name)
+        target.delete_registered_model_tag(self.source.name, IMPORT)
+
+
+def _file(uri: str) -> Path:
+    """Return the file of a SQLite address. Raises `FieldError` unless it exists, and is not the store in use."""
+    wanted = "the address of an existing database, such as sqlite:////home/me/project/mlflow.db"
+    check(re.match(r"sqlite:///.", uri) is not None, "from", uri, wanted)
+    uri = sqlite.absolute_uri(uri)
+    file = Path(make_url(uri).database or "").resolve()
+    check(file.is_file(), "from", uri, wanted)
+    is_same = sqlite.uri_of(file) == store.tracking_uri()
+    check(not is_same, "from", uri, "another store than that in use: MLFLOW_TRACKING_URI names where to import it")
+    return file
+
+
+def _is_imported(source: _Source) -> bool:
+    """Return whether all of it is in the store already. Raises `ValueError` if that has another model of the name."""
+    target, name = store.client(), source.name
+    if not target.search_registered_models(f"name = '{name}'"):
+        return False
+    there = {
+        int(each.version): each.tags.get(IMPORTED)
+        for each in store.pages(target.search_model_versions, f"name = '{name}'")
+    }
+    new = [int(each.version) for each in source.versions if there.get(int(each.version)) != f"{name}/{_model_id(each)}"]
+    if new and any(there.values()):
+        raise ValueError(
+            f"{name} was imported before its version {new[0]} was made: train that where it was imported to, or delete "
+            "the model there in MLflow's UI and import it again"
+        )
+    if new:
+        raise ValueError(f"the store has a model {name} of its own: rename or delete it in MLflow's UI first")
+    return True
+
+
+@contextlib.contextmanager
+def _all_or_nothing(name: str) -> Iterator[dict[str, str]]:
+    """Yield the tag of what this import writes, which an error or a signal deletes, or after a kill the next import.
+
+    A registered model under another name says which import is unfinished: it comes first, and goes last.
+    """
+    _discard(name)
+    written = {IMPORT: uuid4().hex}
+    store.client().create_registered_model(_temporary(name), written)
+    try:
+        yield written
+    except BaseException as error:
+        store.release_connections(error)
+        store.disable_retries(error)
+        with contextlib.suppress(MlflowException):  # else the next import does
+            _discard(name)
+        raise
+
+
+def _discard(name: str) -> None:
+    """Delete what an unfinished import has written, and nothing else."""
+    target = store.client()
+    if not (found := target.search_registered_models(f"name = '{_temporary(name)}'")):
+        return
+    written = found[0].tags.get(IMPORT, "")
+    experiments = [each.experiment_id for each in store.pages(target.search_experiments, view_type=ViewType.ALL)]
+    ours = f"tags.`{IMPORT}` = '{written}'"
+    for run in list(store.pages(target.search_runs, experiments, ours)):
+        target.delete_run(run.info.run_id)
+    for model in list(store.pages(target.search_logged_models, experiments, ours)):
+        target.delete_logged_model(model.model_id)
+    target.delete_registered_model(_temporary(name))
+
+
+def _temporary(name: str) -> str:
+    return f"{name}.importing"
+
+
+def _model_id(version: Any) -> str:
+    return store.logged_model_id(version) or str(version.source)
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:  # itertools' own is Python 3.12's
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -1,0 +1,89 @@
+"""The versions of a registered model, decided or not, with what is known of each. Imports no torch."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mnist_pipeline.interval import interval_text
+from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version. What is not known, as its run or its files are gone or version 0.1 made it, is empty."""
+
+    number: int
+    aliases: tuple[str, ...]
+    decision: str
+    test: str  # accuracy
+    holdout: str  # accuracy, with its 95 % interval if the size of the holdout is known
+    config: str  # what differs from its recipe
+    data: str
+    created: str  # UTC
+    size: str  # of the model's file
+    params: Mapping[str, str] = field(default_factory=dict)  # of its run
+    folder: Path | None = None  # that its data were in
+
+    @property
+    def title(self) -> str:
+        return " ".join([str(self.number), *(alias.replace("_", " ") for alias in self.aliases)])
+
+
+def versions(registry: Registry) -> list[Version]:
+    """Return all versions, the oldest first."""
+    aliases = client().get_registered_model(registry.name).aliases
+    found = client().search_model_versions(f"name = '{registry.name}'")
+    return [_version(each, aliases) for each in sorted(found, key=lambda each: int(each.version))]
+
+
+def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
+    """Return what differs between two versions, and the values of both: config, data, results."""
+    names = [name for name in {**old.params, **new.params} if old.params.get(name) != new.params.get(name)]
+    rows = [(name, old.params.get(name, ""), new.params.get(name, "")) for name in names]
+    facts = ("data", "test", "holdout", "decision", "size", "created")
+    rows += [(name, getattr(old, name), getattr(new, name)) for name in facts]
+    return [row for row in rows if any(row[1:])]
+
+
+def _version(found: Any, aliases: Mapping[str, str]) -> Version:
+    tags, config, params, folder = found.tags, "", {}, None
+    with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # purged, or none
+        run = client().get_run(found.run_id or "none")
+        config, params = run.info.run_name or "", run.data.params
+        for each in run.inputs.dataset_inputs if run.inputs else ():
+            folder = Path(json.loads(each.dataset.source)["uri"])
+    holdout = tags.get("holdout_accuracy") or tags.get("exam_accuracy")  # 0.1's
+    holdout_size = params.get("holdout_size") or params.get("exam_size")
+    test = tags.get("test_accuracy")
+    return Version(
+        number=int(found.version),
+        aliases=tuple(sorted(name for name, number in aliases.items() if int(number) == int(found.version))),
+        decision=tags.get("decision", ""),
+        test=f"{100 * float(test):.2f} %" if test else "",
+        holdout=_accuracy(float(holdout), holdout_size) if holdout else "",
+        config=config,
+        data=tags.get("data", ""),
+        created=f"{datetime.fromtimestamp(found.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M}",
+        size=_size(logged_model_id(found)),
+        params=params,
+        folder=folder,
+    )
+
+
+def _accuracy(accuracy: float, total: str | None) -> str:
+    return interval_text(round(accuracy * int(total)), int(total)) if total else f"{100 * accuracy:.2f} %"
+
+
+def _size(model_id: str | None) -> str:
+    """Return the size of the exported model's file."""
+    size = 0
+    if not model_id:
+        return ""
+    with contextlib.suppress(Exception):  # whatever a store says of files that are gone
+        size = sum(file.file_size or 0 for file in client().list_logged_model_artifacts(model_id, "data"))
+    return f"{size / 1e3:,.0f} kB" if size else ""

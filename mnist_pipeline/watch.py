@@ -1,0 +1,38 @@
+"""What of the served images is watched, and when that leads to a retraining. Imports only what is light."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_pipeline.config import NO_OTHER_FIELDS, FieldError, check
+from mnist_pipeline.served import FILE
+from mnist_pipeline.server_logs import is_address
+from mnist_pipeline.text import duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What is watched. Raises `FieldError` if a value makes no sense."""
+
+    __pydantic_config__ = NO_OTHER_FIELDS
+
+    log: tuple[str, ...] = (str(FILE),)
+    """Logs of the servers: files, or addresses of servers with --share-log."""
+    since: str = "7d"
+    """How far back to look: 7d, 12h or 30m. Corrections count whenever they were made."""
+    min_corrections: int = 20
+    """Reviewed corrections, each of another image, that are enough to retrain."""
+    trust_feedback: bool = False
+    """Count and learn from corrections that nobody has reviewed, too."""
+    retrain: bool = False
+    """Retrain if that is the verdict, with the corrections as more training images; the gate decides."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "log", tuple(each if is_address(each) else str(Path(each).absolute()) for each in self.log)
+        )
+        check(0 < len({*self.log}) == len(self.log), "log", [*self.log], "one file, or different ones")
+        check(self.min_corrections >= 1, "min_corrections", self.min_corrections, "at least 1")
+        try:
+            duration(self.since)
+        except ValueError as error:
+            raise FieldError("since", f"cannot be used: {error}") from None

@@ -1,0 +1,60 @@
+"""What the servers share: a port, and whom they answer."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mnist_pipeline.environment import LOOPBACK
+
+
+def listen(port: int, *, remedy: str, host: str = LOOPBACK[0]) -> socket.socket:
+    """Return a socket that listens on `port` of `host`, or on a free one for 0.
+
+    Raises an `OSError` whose message is one line, ending in `remedy`.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)  # without the address, which error.strerror repeats
+        raise OSError(f"port {port} of {host} cannot be used ({reason}): {remedy}") from None
+    # Its connections inherit it. asyncio sets it only on sockets that name their protocol, and these do not: the body
+    # of an answer would wait until its head is acknowledged, some 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def protect(app: ASGIApp, hosts: Sequence[str] = (), *, any_name: bool = False) -> ASGIApp:
+    """Return `app`, closed to the pages of other sites in a browser on this machine.
+
+    It answers to `LOOPBACK` and to `hosts`, the names of a proxy in front of it, so that no other name can be made to
+    resolve here; to `any_name` where a token is required, which such a page lacks. It refuses requests and WebSockets
+    from a page of another origin. A browser names the page's origin with all but a plain GET, which changes nothing and
+    whose answer the page cannot read.
+    """
+    from starlette.datastructures import Headers
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
+
+    hosts = [host.lower() for host in hosts]
+
+    async def same_origin(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
+        host, origin = headers.get("host", ""), headers.get("origin", "").rpartition("://")[2]
+        name, _, port = origin.partition(":")
+        own = name in hosts or (name in LOOPBACK and port == host.partition(":")[2]) or (any_name and origin == host)
+        refused = PlainTextResponse("a page of another site sent this", 403)
+        await (app if own or "origin" not in headers else refused)(scope, receive, send)
+
+    return same_origin if any_name else TrustedHostMiddleware(same_origin, [*LOOPBACK, *hosts], www_redirect=False)

@@ -1,0 +1,142 @@
+"""The log's writer: a thread that keeps what was answered, off the path of the requests."""
+
+import contextlib
+import logging
+import sqlite3
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO
+
+from mnist_pipeline.served import FILE, KEEP, NotALogError, Served, ServedLog
+from mnist_pipeline.server_logs import existing_log
+from mnist_pipeline.text import counted
+
+logger = logging.getLogger("uvicorn.error")
+
+INTERVAL = 0.5  # seconds between two commits: a kill loses no more
+MAX_BACKLOG = 10_000  # images that wait for a disk that is full or busy; some 20 MB of MNIST's
+BATCH = 2000  # images in a commit
+
+
+class LogWriter:
+    """Keeps answers in a `ServedLog`. If they cannot be written, they wait; if too many wait, new ones are dropped."""
+
+    def __init__(self, file: Path = FILE, *, keep: int = KEEP) -> None:
+        """Open the log. Raises `NotALogError` if `file` is something else; one that cannot be opened is tried again."""
+        self.file, self.keep = file, keep
+        self.dropped = 0
+        self._log: ServedLog | None = None
+        self._failed = False
+        self._waiting: deque[Served] = deque()
+        self._corrections: deque[tuple[Future[None], str, str]] = deque()
+        self._wake, self._closing = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        try:
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            self._report(error)
+
+    @property
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def append(self, served: Sequence[Served]) -> bool:
+        """Keep answers, soon; return whether there is room for them."""
+        if len(self._waiting) + len(served) > MAX_BACKLOG:
+            self.dropped += len(served)
+            return False
+        self._waiting.extend(served)
+        return True
+
+    def correct(self, answer: str, label: str) -> "Future[None]":
+        """Record what an image was; done once that is on disk, or with the error of `ServedLog.correct`."""
+        future: Future[None] = Future()
+        self._corrections.append((future, answer, label))
+        self._wake.set()
+        return future
+
+    def copy(self) -> BinaryIO:
+        """Return an open file with what is on disk by now. Raises `ValueError`, `sqlite3.Error` or `OSError`."""
+        with tempfile.TemporaryDirectory() as folder, existing_log(str(self.file)) as log:
+            copy = Path(folder) / self.file.name
+            log.copy(copy)
+            return copy.open("rb")  # which is deleted with its folder, and gone once it is closed
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout=10)
+        if self._waiting:
+            logger.warning(f"{counted(len(self._waiting), 'answer')} could not be kept in {self.file}")
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(INTERVAL)
+            self._wake.clear()
+            self._flush()
+        self._flush()
+        if self._log:
+            self._log.close()
+
+    def _flush(self) -> None:
+        corrections = [self._corrections.popleft() for _ in range(len(self._corrections))]  # of answers that wait
+        batch: list[Served] = []
+        try:
+            log = self._open()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+                log = self._open()  # for each batch, as the file may be deleted meanwhile
+                log.append(batch)
+            self._report(None)
+        except (sqlite3.Error, OSError, NotALogError) as error:
+            self._waiting.extendleft(reversed(batch))
+            self._report(error)
+            for future, _, _ in corrections:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(OSError(f"the log cannot be written: {error}"))
+            return
+        for future, answer, label in corrections:
+            if future.set_running_or_notify_cancel():
+                try:
+                    log.correct(answer, label)
+                    future.set_result(None)
+                except (LookupError, ValueError) as error:
+                    future.set_exception(error)
+                except sqlite3.Error as error:
+                    future.set_exception(OSError(f"the log cannot be written: {error}"))
+
+    def _open(self) -> ServedLog:
+        if self._log and not self._is_there():
+            logger.warning(f"The log {self.file} is gone, with what it kept: a new one is begun")
+            self._log.close()
+            self._log = None
+        if not self._log:
+            self._log = ServedLog(self.file, keep=self.keep, replace_damaged=True)
+            self._inode = self.file.stat().st_ino
+            if self._log.moved:
+                logger.warning(f"The log was damaged, and is now {self._log.moved}; a new one is begun")
+        return self._log
+
+    def _is_there(self) -> bool:
+        """Return whether the file is still the one that was opened: SQLite goes on writing to one that was deleted."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.file.stat().st_ino == self._inode
+        return False
+
+    def _report(self, error: Exception | None) -> None:
+        """Report once that the log cannot be written, and once that it can be again."""
+        if error and not self._failed:
+            logger.warning(
+                f"The log {self.file} cannot be written ({error}): requests are answered, and wait to be kept"
+            )
+        elif self._failed and not error:
+            logger.warning(f"The log is written again; {counted(self.dropped, 'answer')} could not be kept so far")
+        self._failed = bool(error)

@@ -1,0 +1,62 @@
+"""The tasks that watch what was served: read, judged, drawn and recorded."""
+
+from datetime import UTC, datetime
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from mnist_pipeline import monitoring, review
+from mnist_pipeline.data import drift
+from mnist_pipeline.monitoring import Reference, Watched
+from mnist_pipeline.served import Served
+from mnist_pipeline.server_logs import existing_log
+from mnist_pipeline.text import duration
+from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.runs import Run, load_profile, load_table, load_text
+from mnist_pipeline.training import plots
+from mnist_pipeline.training.loop import torch_threads
+from mnist_pipeline.watch import Watch
+
+
+@task(name="read logs", task_run_name="read-logs", cache_policy=NO_CACHE)
+def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], list[Served]]:
+    """Return what `version` of `model` answered lately, and all corrections of that model's answers."""
+    since = datetime.now(UTC) - duration(watch.since)
+    answers: list[Served] = []
+    corrections: list[Served] = []
+    for place in watch.log:
+        with existing_log(place) as log:
+            answers += [each for each in log.since(since, model=model) if each.version == version]
+            corrections += [each for each in log.corrections() if each.model == model]
+    return answers, corrections
+
+
+@task(name="watch", task_run_name="watch", cache_policy=NO_CACHE)
+def watch_answers(
+    answers: list[Served], corrections: list[Served], registry: Registry, version: int, watch: Watch, run: Run
+) -> Watched:
+    """Judge the answers, and record what was found on the run and on the flow run's page."""
+    made_by = registry.card(version)["run_id"] or "none"
+    challenger = registry.version("challenger")
+    tried = {made_by, registry.card(challenger)["run_id"] or "none" if challenger else made_by}
+    reference = Reference(
+        version=version,
+        profile=load_profile(made_by),
+        coverage=load_table(made_by, "coverage"),
+        learnt=frozenset().union(*(review.learnt(load_text(each, review.TABLE)) for each in tried)),
+    )
+    with torch_threads(1):  # more hurt on a busy machine
+        watched = monitoring.watch(answers, corrections, reference, watch)
+    run.log_metrics(watched.metrics, step=0)
+    run.log_table(watched.rows, "monitoring")
+    run.set_tags({"verdict": watched.verdict, "mlflow.note.content": watched.message})
+    if watched.indices:
+        by_chance = [row["statistic"] for row in watched.rows if row["verdict"] == drift.MAY_BE_CHANCE]
+        figure = plots.monitoring(watched.distributions, watched.indices, (drift.MODERATE, drift.LARGE), by_chance)
+        run.log_figure(figure, "monitoring")
+    create_table_artifact(watched.rows, key="monitoring", description=watched.message)
+    if watched.verdict != "fine":
+        get_run_logger().warning(watched.message)
+    return watched

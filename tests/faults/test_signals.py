@@ -1,0 +1,94 @@
+"""Long-lived commands that get a signal, in their main process alone: they end soon and leave nothing behind."""
+
+import contextlib
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import KILLS, MakeProject, Process, Project
+from tests.faults.test_kills import prefect_states, statuses
+from tests.faults.test_schedule import COMMAND as EVERY_FIVE_SECONDS
+from tests.servers import eventually, free_port
+
+COMMANDS = {
+    "cron": ["flows/retrain_flow.py", "--cron", "* * * * *", "--recipe", "fast"],
+    "server": ["-m", "flows.ui", "prefect"],
+    "ui": ["-m", "flows.ui", "mlflow", "--port", "PORT"],
+    "serve": ["-m", "serving", "--port", "0"],
+}
+LONG = ["--cron", "* * * * *", "--epochs", "300", "--hidden", "16", "--batch-size", "512"]
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture
+def project(make_project: MakeProject, tmp_path: Path) -> Project:
+    """One without another's Prefect database, in which a schedule that was killed may hold the only slot."""
+    return make_project(tmp_path / "project", fresh=True)
+
+
+def living(project: Project) -> list[str]:
+    """Return the command lines of all processes that the project's commands have started and that have not ended."""
+    ours = f"PREFECT_HOME={project.home}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if ours in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def start(project: Project, command: str) -> Process:
+    port = str(free_port())
+    words = [port if word == "PORT" else word for word in COMMANDS[command]]
+    return project.start(*words, PREFECT_UI_URL=f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_at_any_moment_ends_it_within_ten_seconds(
+    command: str, number: signal.Signals, used: Project, chance: random.Random
+) -> None:
+    for _ in range(max(2, KILLS // 4)):
+        process = start(used, command)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(0.05, 8))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=10)
+        assert "Traceback" not in output, output
+        assert process.returncode == 128 + number
+        eventually(lambda: not living(used), within=10)
+
+
+def in_the_middle_of_a_run(project: Project) -> Process:
+    """Start a schedule, and wait until one of its runs trains."""
+    port = str(free_port())
+    process = project.start("-c", EVERY_FIVE_SECONDS, *LONG, PREFECT_UI_URL=f"http://127.0.0.1:{port}")
+    eventually(lambda: "RUNNING" in statuses(project), within=120)
+    return process
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_schedule_that_is_stopped_in_the_middle_of_a_run_ends_that_run(
+    number: signal.Signals, project: Project
+) -> None:
+    process = in_the_middle_of_a_run(project)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=10)
+    assert "Traceback" not in output, output
+    assert statuses(project) == {"KILLED": 1}
+    # Prefect's runner takes three seconds or more: where it is cut off, the next start closes the run.
+    assert set(prefect_states(project).values()) & {"CANCELLED", "CANCELLING", "RUNNING"}
+    eventually(lambda: not living(project), within=10)
+
+
+def test_a_second_signal_ends_a_schedule_at_once(project: Project) -> None:
+    process = in_the_middle_of_a_run(project)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=2) == 128 + signal.SIGINT
+    eventually(lambda: not living(project), within=10)

@@ -1,0 +1,164 @@
+"""The loop closed: what was served is watched, corrected, reviewed, and comes back as training data."""
+
+import contextlib
+import csv
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+
+from flows import cli, feedback, monitor_flow
+from flows.train_flow import Trained
+from mnist_pipeline import review
+from mnist_pipeline.config import FAST, FieldError
+from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.monitoring import Watched
+from mnist_pipeline.served import Served, ServedLog
+from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.watch import Watch
+from tasks.notify import NOTIFY_URL
+from tests.servers import webhook
+from tests.serving.test_log import served
+
+REGISTRY = Registry("mnist-mlp")
+
+
+@pytest.fixture(scope="module")
+def log(trained: Trained, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the champion answered: 80 of the holdout's images upside down, of which 30 were corrected."""
+    file = tmp_path_factory.mktemp("served") / "served.db"
+    champion = REGISTRY.champion
+    assert champion
+    kept, images = ServedLog(file), splits.test.pixels[:80].flip(1).numpy()
+    rows = trained.test.probabilities[:80].numpy()
+    kept.append(
+        [
+            Served(
+                id=f"{number:032x}",
+                model="mnist-mlp",
+                version=champion,
+                source="page",
+                pixels=image,
+                classes=splits.schema.classes,
+                probabilities=row,
+            )
+            for number, (image, row) in enumerate(zip(images, rows, strict=True))
+        ]
+    )
+    for number, label in enumerate(splits.test.labels[:30].tolist()):
+        kept.correct(f"{number:032x}", str(label))
+    kept.close()
+    return file
+
+
+def test_corrections_are_reviewed_by_a_table_and_taken_back_by_their_ids(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feedback.review(log=(str(log),), out=tmp_path)
+    assert "30 corrections to be reviewed" in capsys.readouterr().out
+    table = tmp_path / review.TABLE
+    rows = [*csv.DictReader(table.read_text().splitlines())]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(row | {"review": "accept" if number < 25 else "reject"} for number, row in enumerate(rows))
+    feedback.review(log=(str(log),), out=tmp_path, apply=table)
+    assert "30 corrections reviewed, of 30 decisions" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the log has no correction of 1 id"):
+        feedback.review(log=(str(log),), out=tmp_path, withdraw=(f"{0:032x}", "unknown"))
+    assert "1 correction taken back, of 2 ids" in capsys.readouterr().out
+
+
+def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied_makes_room(tmp_path: Path) -> None:
+    file, out = tmp_path / "served.db", tmp_path / "review"
+    with contextlib.closing(ServedLog(file)) as log:
+        log.append([served(number) for number in range(2)])
+        log.correct(served(0).id, "7")
+        feedback.review(log=(str(file),), out=out)
+        with pytest.raises(FieldError, match=r"has a table that someone may be filling in: --apply .*corrections\.csv"):
+            feedback.review(log=(str(file),), out=out)
+        log.review({served(0).id: ("accepted", "7")})
+        log.correct(served(1).id, "7")
+        feedback.review(log=(str(file),), out=out)
+    assert [*review.read(out / review.TABLE)] == [served(1).id]
+
+
+@pytest.fixture(scope="module")
+def messages() -> Iterator[list[dict[str, object]]]:
+    with webhook() as (url, received), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(NOTIFY_URL, url)
+        yield received
+
+
+@pytest.fixture(scope="module")
+def watched(log: Path, source: DataSource, messages: list[dict[str, object]]) -> Watched:
+    state: State[Any] = monitor_flow.monitor_flow(Watch(log=(str(log),)), source=source, return_state=True)
+    result: Watched = state.result()
+    assert state.name == "Completed"
+    assert state.message == result.message
+    return result
+
+
+def test_the_verdict_is_a_run_an_artifact_and_a_message(watched: Watched, messages: list[dict[str, object]]) -> None:
+    assert watched.verdict == "retrain"
+    assert "24 reviewed corrections that it has not learnt from" in watched.message
+    (message,) = messages
+    assert (message["event"], message["message"]) == ("retrain", watched.message)
+    run = MlflowClient().get_run(str(message["mlflow_run"]))
+    assert MlflowClient().get_experiment(run.info.experiment_id).name == "mnist-monitoring"
+    assert run.data.tags["verdict"] == "retrain"
+    assert run.data.metrics["new_corrections"] == 24
+    paths = {each.path for each in MlflowClient().list_artifacts(run.info.run_id)}
+    assert paths >= {"monitoring.json", "figures"}
+    with get_client(sync_client=True) as prefect:
+        keys = {str(each.flow_run_id): each.key for each in prefect.read_artifacts() if each.key == "monitoring"}
+    assert run.data.tags["prefect.flow_run_id"] in keys
+
+
+@pytest.mark.slow
+def test_a_retraining_learns_from_the_reviewed_corrections_and_they_count_once(
+    watched: Watched, log: Path, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review.write_extra, "__kwdefaults__", {"home": tmp_path})
+    state = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
+    assert "Promoted: accuracy" in (state.message or "")
+    entry = REGISTRY.history()[-1]
+    assert "24 of them from corrections-" in entry.data
+    run = MlflowClient().get_run(REGISTRY.champion_run or "")
+    assert {each.path for each in MlflowClient().list_artifacts(run.info.run_id)} >= {review.TABLE, review.SHEET}
+    assert run.data.params["extra_size"] == "24"
+    again = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
+    assert (again.message or "").startswith("Look: version")  # the new version has answered nothing
+    assert REGISTRY.history()[-1] == entry
+
+
+def test_a_log_that_is_not_there_or_is_none_is_one_line(source: DataSource, trained: Trained, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE theirs (x)")
+    for file, problem in ((tmp_path / "none.db", "there is no log"), (other, "is no log of served predictions")):
+        state = monitor_flow.monitor_flow(Watch(log=(str(file),)), source=source, return_state=True)
+        with pytest.raises(ValueError, match=problem):
+            state.result()
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_schedule_carries_what_is_watched(log: Path) -> None:
+    options = cli.parse(feedback.monitor, ["--log", str(log), "--since", "12h", "--retrain", "--recipe", "fast"])
+    from flows import schedule
+
+    parameters = {name: schedule.as_json(options[name]) for name in ("watch", "config", "source", "gate")}
+    read = monitor_flow.monitor_flow.validate_parameters(json.loads(json.dumps(parameters)))
+    assert read == {name: options[name] for name in parameters}
+
+
+def test_other_extra_data_are_refused_beside_the_corrections(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="extra must be left out"):
+        cli.parse(feedback.monitor, ["--retrain", "--extra", str(tmp_path)])

@@ -1,0 +1,262 @@
+"""What is served is kept, within bounds, and can be corrected, reviewed and taken back."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from flows import feedback
+from flows.train_flow import Trained
+from mnist_pipeline import review
+from mnist_pipeline.contact_sheet import GAP, LINE
+from mnist_pipeline.served import NotALogError, Review, Served, ServedLog, once_an_image
+from serving import log as writer
+from serving.app import create_app
+from serving.log import LogWriter
+from tests.servers import eventually
+from tests.serving.conftest import BASE
+
+
+def served(number: int = 0, *, pixel: int | None = None) -> Served:
+    pixels = np.full((28, 28), number % 256 if pixel is None else pixel, np.uint8)
+    probabilities = np.full(10, 0.01, np.float32)
+    probabilities[number % 10] = 0.91
+    return Served(
+        id=f"{number:032x}",
+        model="mnist-mlp",
+        version=1,
+        source="array",
+        pixels=pixels,
+        classes=tuple("0123456789"),
+        probabilities=probabilities,
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> ServedLog:
+    return ServedLog(tmp_path / "served.db", keep=100)
+
+
+@pytest.fixture
+def web(trained: Trained, tmp_path: Path) -> Iterator[TestClient]:
+    app = create_app(trained.model.uri, log=LogWriter(tmp_path / "served.db"))
+    with TestClient(app, base_url=BASE) as client:
+        yield client
+
+
+def test_each_answer_is_kept_as_it_was_given(web: TestClient, digits: np.ndarray, tmp_path: Path) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    answer = web.post("/predict?probabilities=true", json=digits[:3].tolist()).json()
+    web.post("/predict?log=false", json=digits[:3].tolist())
+    log = ServedLog(tmp_path / "served.db")
+    eventually(lambda: len([*log.since(before)]) == 3)
+    for kept, given, pixels in zip(log.since(before), answer["predictions"], digits, strict=False):
+        assert (kept.id, kept.label, kept.version) == (given["id"], given["label"], answer["model_version"])
+        assert kept.probabilities.tolist() == pytest.approx(given["probabilities"])
+        assert (kept.pixels == pixels).all()
+        assert kept.source == "array"
+    assert not [*log.since(datetime.now(UTC) + timedelta(days=1))]
+    assert not [*log.since(model="another")]
+
+
+def test_an_answer_is_corrected_by_its_id(web: TestClient, digits: np.ndarray, tmp_path: Path) -> None:
+    (prediction,) = web.post("/predict", json=digits[0].tolist()).json()["predictions"]
+    answer = web.post("/feedback", json={"id": prediction["id"], "label": "3"})  # which may wait to be kept itself
+    assert (answer.status_code, answer.json()) == (200, {"id": prediction["id"], "label": "3"})
+    (correction,) = ServedLog(tmp_path / "served.db").corrections()
+    assert (correction.id, correction.correct, correction.review) == (prediction["id"], "3", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"id": "ID", "label": "ten"}', 422),
+        (b'{"id": "ID", "label": 3}', 422),
+        (b'{"id": "ID"}', 422),
+        (b'["ID", "3"]', 422),
+        (b'{"id": "0", "label": "3"}', 404),
+        (b'{"id": "\\ud800", "label": "3"}', 422),
+        (b'{"id": "ID", "label": "\\ud800"}', 422),
+        (b"{", 400),
+        (b'{"id": "' + bytes(2000) + b'"}', 413),
+    ],
+)
+def test_bad_feedback_is_refused_and_changes_nothing(
+    web: TestClient, digits: np.ndarray, tmp_path: Path, body: bytes, status: int
+) -> None:
+    (prediction,) = web.post("/predict", json=digits[0].tolist()).json()["predictions"]
+    content = body.replace(b"ID", prediction["id"].encode())
+    answer = web.post("/feedback", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, [*answer.json()]) == (status, ["detail"])
+    assert not ServedLog(tmp_path / "served.db").corrections()
+
+
+def test_feedback_from_a_page_of_another_site_or_as_text_is_refused(web: TestClient) -> None:
+    assert web.post("/feedback", json={}, headers={"origin": "https://evil.example"}).status_code == 403
+    assert web.post("/feedback", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+
+
+def test_a_server_without_a_log_gives_no_ids_and_takes_no_feedback(trained: Trained, digits: np.ndarray) -> None:
+    web = TestClient(create_app(trained.model.uri), base_url=BASE)
+    assert "id" not in web.post("/predict", json=digits[0].tolist()).json()["predictions"][0]
+    assert web.post("/feedback", json={"id": "0", "label": "3"}).status_code == 404
+    assert not web.get("/model").json()["log"]
+
+
+def test_the_oldest_make_room_and_those_with_a_correction_are_the_last(log: ServedLog) -> None:
+    log.append([served(number) for number in range(100)])
+    for number in (3, 4):
+        log.correct(served(number).id, "9")
+    log.review({served(4).id: ("accepted", "9")})
+    log.append([served(number) for number in range(100, 150)])
+    kept = [int(each.id, 16) for each in log.since()]
+    assert kept == [3, 4, *range(52, 150)]
+    log.keep = 1
+    log.append([])
+    assert [int(each.id, 16) for each in log.since()] == [4]
+
+
+def test_the_file_shrinks_when_less_is_kept(log: ServedLog, tmp_path: Path) -> None:
+    log.keep = 10_000
+    log.append([served(number) for number in range(10_000)])
+    log.keep = 100
+    for _ in range(40):
+        log.append([])
+    log.close()  # and so its journal goes
+    assert (tmp_path / "served.db").stat().st_size < 3 * 2**20
+
+
+def test_corrections_are_reviewed_and_taken_back(log: ServedLog) -> None:
+    log.append([served(number) for number in range(4)])
+    for number in range(3):
+        log.correct(served(number).id, "9")
+    decisions: dict[str, tuple[Review, str]] = {served(0).id: ("accepted", "9"), served(1).id: ("rejected", "9")}
+    assert log.review(decisions | {served(2).id: ("accepted", "8"), served(3).id: ("accepted", "9")}) == 2
+    assert [each.id for each in log.corrections("accepted")] == [served(0).id]
+    with pytest.raises(ValueError, match="reviewed already"):
+        log.correct(served(0).id, "8")
+    assert log.withdraw([served(0).id, served(3).id]) == 1
+    assert [each.id for each in log.corrections()] == [served(1).id, served(2).id]
+    log.correct(served(0).id, "8")
+
+
+def test_a_correction_counts_once_an_image(log: ServedLog) -> None:
+    log.append([served(1, pixel=7), served(2, pixel=7), served(3, pixel=8)])
+    for number, label in ((1, "4"), (2, "5"), (3, "6")):
+        log.correct(served(number).id, label)
+    assert [each.correct for each in once_an_image(log.corrections())] == ["5", "6"]
+
+
+def test_a_review_is_a_contact_sheet_and_a_table_that_is_read_back(log: ServedLog, tmp_path: Path) -> None:
+    log.append([served(number) for number in range(12)])
+    for number in range(12):
+        log.correct(served(number).id, "9")
+    sheet, table = review.write(tmp_path / "review", log.corrections())
+    with Image.open(sheet) as image:
+        assert image.width == 10 * (review.PANEL + GAP) + GAP  # twelve, in two rows
+        assert image.height == 2 * (review.PANEL + 2 * LINE + GAP) + GAP
+    filled = table.read_text().replace(",\n", ",accept\n", 1)
+    table.write_text(filled)
+    decisions = review.read(table)
+    assert [*decisions.values()] == [("accepted", "9")] + [("", "9")] * 11
+    log.review(decisions)
+    assert len(log.corrections("accepted")) == 1
+    table.write_text(filled.replace("accept", "perhaps"))
+    with pytest.raises(ValueError, match="accept, reject or nothing, not perhaps"):
+        review.read(table)
+    table.write_text("\ufeffid;correct;review\n1;9;ACCEPT\n")  # as a spreadsheet may save it
+    assert review.read(table) == {"1": ("accepted", "9")}
+    twice = "id,correct,review\n1,2,\n1,2,"
+    for text, problem in (("", "no column id"), ("id,review\n", "no column correct"), (twice, "row above")):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=problem):
+            review.read(table)
+
+
+def test_what_was_corrected_anew_since_the_review_is_not_accepted(log: ServedLog, tmp_path: Path) -> None:
+    log.append([served(0)])
+    log.correct(served(0).id, "7")
+    _, table = review.write(tmp_path, log.corrections())
+    log.correct(served(0).id, "9")
+    table.write_text(table.read_text().replace(",\n", ",accept\n"))
+    with pytest.raises(ValueError, match="1 decision not carried out, as the log has no such ids, or other labels now"):
+        feedback.review(log=(str(log.file),), apply=table)
+    assert [each.review for each in log.corrections()] == [""]
+
+
+def test_a_log_that_is_deleted_while_it_is_written_is_begun_anew(tmp_path: Path) -> None:
+    file = tmp_path / "served.db"
+    kept = LogWriter(file)
+    kept.start()
+    kept.append([served(0)])
+    eventually(lambda: file.exists() and [*ServedLog(file).since()])
+    file.unlink()
+    kept.append([served(1)])
+    kept.close()
+    assert [each.id for each in ServedLog(file).since()] == [served(1).id]
+
+
+def test_a_damaged_log_is_moved_aside_and_another_programs_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "served.db"
+    log = ServedLog(file)
+    log.append([served(number) for number in range(1000)])
+    log.close()
+    content = bytearray(file.read_bytes())
+    content[8192 : 8192 + 40_000] = os.urandom(40_000)
+    file.write_bytes(content)
+    with pytest.raises(NotALogError, match="damaged"):
+        ServedLog(file)
+    log = ServedLog(file, replace_damaged=True)
+    assert log.moved
+    assert log.moved.read_bytes() == content
+    assert not [*log.since()]
+    for name, other in {"text": b"not a database" * 1000, "head": b"\x00" + bytes(content[1:])}.items():
+        (tmp_path / name).write_bytes(other)
+        with pytest.raises(NotALogError, match="is no log of served predictions"):
+            ServedLog(tmp_path / name, replace_damaged=True)
+        assert (tmp_path / name).read_bytes() == other
+    with sqlite3.connect(tmp_path / "another.db") as another:
+        another.execute("CREATE TABLE runs (id)")
+    with pytest.raises(NotALogError, match="another program's"):
+        ServedLog(tmp_path / "another.db")
+
+
+def test_a_log_that_cannot_be_written_waits_drops_what_is_too_much_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BACKLOG", 5)
+    said: list[str] = []
+    monkeypatch.setattr(writer.logger, "warning", said.append)
+    folder = tmp_path / "later"
+    log = LogWriter(folder / "served.db")  # the folder is not there
+    log.start()
+    assert [log.append([served(number)]) for number in range(7)] == [True] * 5 + [False] * 2
+    with pytest.raises(OSError, match="cannot be written"):
+        log.correct(served(0).id, "3").result(timeout=30)
+    assert (log.backlog, log.dropped) == (5, 2)
+    folder.mkdir()
+    eventually(lambda: not log.backlog)
+    log.append([served(9)])
+    log.close()
+    assert [int(each.id, 16) for each in ServedLog(folder / "served.db").since()] == [0, 1, 2, 3, 4, 9]
+    assert [line[: line.index(" ", 8)] for line in said] == [f"The log {folder}/served.db", "The log is"]
+
+
+def test_the_metrics_count_requests_predictions_and_the_log(web: TestClient, digits: np.ndarray) -> None:
+    web.post("/predict", json=digits.tolist())
+    web.get("/nothing")
+    web.post("/predict", content=b"", headers={"content-type": "text/plain"})
+    lines = web.get("/metrics").text.splitlines()
+    samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert samples['mnist_pipeline_requests_total{route="/predict",status="200"}'] == "1.0"
+    assert samples['mnist_pipeline_requests_total{route="/predict",status="415"}'] == "1.0"
+    assert samples['mnist_pipeline_requests_total{route="other",status="404"}'] == "1.0"
+    by_class = [float(count) for name, count in samples.items() if name.startswith("mnist_pipeline_predictions_total")]
+    assert sum(by_class) == 100
+    assert {"mnist_pipeline_log_backlog", "mnist_pipeline_log_dropped_total"} < samples.keys()

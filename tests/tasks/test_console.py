@@ -1,0 +1,44 @@
+"""What is printed of Prefect's log."""
+
+import io
+import logging
+import multiprocessing
+
+import pytest
+
+from tasks.console import Console
+
+LOG = [
+    ("prefect.flow_runs", logging.INFO, "Beginning flow run 'a' for flow 'train'"),
+    ("prefect.flow_runs", logging.INFO, "View at http://127.0.0.1:4200/runs/flow-run/1"),
+    ("prefect.task_runs", logging.INFO, "Epoch: 1/3, Loss: 0.112"),
+    ("prefect.task_runs", logging.ERROR, "Task run failed with exception: ValueError('no')"),
+    (
+        "prefect.task_runs",
+        logging.ERROR,
+        "Finished in state Failed('Task run encountered an exception: ValueError: no')",
+    ),
+    ("prefect.flow_runs", logging.ERROR, "Encountered exception during execution: ValueError('no')"),
+    (
+        "prefect.flow_runs",
+        logging.INFO,
+        "Finished in state Failed('Flow run encountered an exception: ValueError: no')",
+    ),
+]
+
+
+def printed() -> list[str]:
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    for name, level, message in LOG:
+        console.handle(logging.LogRecord(name, level, __file__, 1, message, (), (ValueError, ValueError("no"), None)))
+    return stream.getvalue().splitlines()
+
+
+def test_a_command_prints_no_error_of_its_run_as_it_ends_with_it() -> None:
+    assert printed() == [LOG[0][2], LOG[2][2]]
+
+
+def test_the_run_of_a_schedule_prints_its_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "parent_process", object)  # as in a process that the schedule started
+    assert printed() == [LOG[0][2], LOG[2][2], LOG[6][2]]

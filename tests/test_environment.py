@@ -1,0 +1,103 @@
+"""Whatever the environment brings along, the commands work."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
+
+import httpx
+import pytest
+
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.environment import amend_environment
+from mnist_pipeline.tracking.ledger import user_name
+
+DEAD = "127.0.0.1:9"  # where nothing listens
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"HTTP_PROXY": f"http://{DEAD}", "http_proxy": f"http://{DEAD}"},
+        {"ALL_PROXY": f"socks5://{DEAD}", "NO_PROXY": "example.com"},
+    ],
+    ids=["http", "socks"],
+)
+def test_this_machines_own_servers_are_reached_without_a_proxy(
+    proxies: dict[str, str], prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"no_proxy": "", "NO_PROXY": ""} | proxies).items():
+        monkeypatch.setenv(name, value)
+    if "NO_PROXY" in proxies:
+        monkeypatch.delenv("no_proxy")
+    amend_environment()
+    assert httpx.get(f"{prefect_api}/health", timeout=60).json() is True
+    with urlopen(f"{prefect_api}/health") as response:
+        assert response.status == 200
+    assert os.environ["NO_PROXY"].startswith(proxies.get("NO_PROXY", "127.0.0.1"))
+
+
+def test_a_notebooks_plotting_backend_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    amend_environment()
+    assert "MPLBACKEND" not in os.environ
+
+
+def test_windows_is_one_line_that_names_wsl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match=r"on Windows, run it in WSL"):
+        amend_environment()
+
+
+def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert user_name() == "uid 54321"
+
+
+def close_streams() -> None:
+    for number in range(3):
+        os.close(number)
+
+
+STREAMS = """
+import os, sys
+from mnist_pipeline.environment import amend_environment
+
+amend_environment()
+print("→")
+sys.exit(os.open(os.devnull, os.O_RDONLY) < 3)
+"""
+
+
+@pytest.mark.parametrize("prepare", [close_streams, None], ids=["closed", "latin-1"])
+def test_standard_streams_may_be_closed_or_lack_a_letter(prepare: Callable[[], None] | None) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-c", STREAMS]
+    result = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, preexec_fn=prepare, timeout=60)
+    assert result.returncode == 0
+    assert result.stdout == (b"" if prepare else rb"\u2192" + b"\n")
+
+
+def test_the_options_are_explained_without_docstrings() -> None:
+    command = [sys.executable, "-OO", str(ROOT / "flows" / "train_flow.py"), "--help"]
+    shown = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert "Passes over the training images." in " ".join(shown.split())
+
+
+def test_an_installed_package_keeps_its_state_in_the_current_folder_or_a_named_one(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "mnist_pipeline"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "config.py"):
+        (package / name).write_text((ROOT / "mnist_pipeline" / name).read_text())
+
+    def root(**environment: str) -> str:
+        command = [sys.executable, "-c", "from mnist_pipeline.config import ROOT; print(ROOT)"]
+        own = os.environ | {"PYTHONPATH": str(package.parent)} | environment
+        return subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, check=True, text=True).stdout.strip()
+
+    assert root() == str(tmp_path)
+    assert root(MNIST_PIPELINE_HOME="state") == str(tmp_path / "state")

@@ -1,0 +1,82 @@
+"""A process that gets a signal: it ends at once or tidily, and with all that it has started."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline.config import ROOT
+from tests.servers import eventually
+
+BEGIN = "from mnist_pipeline import process; process.begin(); import os, signal, sys, time; "
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def start(code: str) -> tuple["subprocess.Popen[str]", str]:
+    """Start Python with `code`; return it, and the first line that it prints."""
+    command = [sys.executable, "-c", BEGIN + code]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    return process, process.stdout.readline()
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, errors = process.communicate(timeout=10)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_a_process_that_has_just_begun_without_a_traceback(number: signal.Signals) -> None:
+    process, _ = start("print(flush=True); time.sleep(60)")
+    process.send_signal(number)
+    assert ended(process) == (128 + number, "-c: stopped\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_a_process_whatever_it_does(number: signal.Signals) -> None:
+    code = """
+with process.stoppable():
+    try:
+        print(flush=True)
+        time.sleep(60)
+    finally:
+        print(flush=True)
+        time.sleep(60)
+"""
+    process, _ = start(f"exec({code!r})")
+    process.send_signal(number)
+    assert process.stdout
+    process.stdout.readline()
+    process.send_signal(number)
+    assert ended(process) == (128 + number, "-c: stopped\n")
+
+
+def test_a_process_that_does_not_end_tidily_is_ended() -> None:
+    code = """
+process.SHUTDOWN_TIMEOUT = 0.1
+with process.stoppable():
+    try:
+        print(flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+"""
+    process, _ = start(f"exec({code!r})")
+    process.terminate()
+    assert ended(process) == (143, "-c: stopped\n")
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]])
+def test_a_command_that_is_run_ends_with_its_own_children(numbers: list[signal.Signals]) -> None:
+    ignore = "trap '' TERM; " if len(numbers) > 1 else ""  # so that only the second signal ends it
+    process, line = start(f"process.run(['sh', '-c', {ignore + 'sleep 60 & echo $! $$; wait; sleep 60'!r}])")
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.1)
+    code, _ = ended(process)
+    assert code in (1, 128 + number)  # 1 for the error that the first one raises
+    assert len(line.split()) == 2
+    eventually(lambda: not [pid for pid in line.split() if Path(f"/proc/{pid}").exists()], within=5)
