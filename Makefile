@@ -25,7 +25,7 @@ test-quick: $(VENV)
 
 # The page and the MLflow UI in a real browser: Debian's Chromium, as playwright would download its own
 test-browser: $(VENV) .venv/browser
-	$(BIN)/pytest -m browser tests/browser $(ARGS)
+	$(BIN)/pytest $(PARALLEL) -m browser tests/browser $(ARGS)
 
 # A sweep on a Dask cluster, one of whose workers is killed, and all of docs/scale.md: PostgreSQL, S3, several machines
 test-cluster: $(VENV) .venv/cluster

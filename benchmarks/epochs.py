@@ -19,6 +19,7 @@ from mnist_pipeline.config import REFERENCE
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Examples, load_splits
+from mnist_pipeline.text import percent
 from mnist_pipeline.training import loop
 from mnist_pipeline.training.evaluation import score
 from mnist_pipeline.training.model import MLP
@@ -107,7 +108,8 @@ def main() -> None:
     splits = load_splits(source, mnist.download(source))
     train = splits.train
     shares = cost_of_scores(train, splits.test)
-    print(f"Scoring test: {statistics.median(shares):.1%} of an epoch ({shares[0]:.1%}–{shares[-1]:.1%})")
+    middle, least, most = (percent(share, 1) for share in (statistics.median(shares), shares[0], shares[-1]))
+    print(f"Scoring test: {middle} of an epoch ({least}–{most})")
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     trainings = {name: variant(train) for name, variant in VARIANTS.items()}
     for number in range(EPOCHS):

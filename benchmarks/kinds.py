@@ -185,6 +185,22 @@ def shadow_of_a_hand(scene: Scene, digit: np.ndarray) -> None:
         scene.light *= 1 - rng.uniform(0.2, 0.45) * scene.spot(centre, radii, rng.uniform(0.05, 0.5))
 
 
+def shadow_of_leaves(scene: Scene, digit: np.ndarray) -> None:
+    scene.write(digit)
+    rng = scene.rng
+    for _ in range(rng.integers(4, 10)):
+        centre, radii = rng.uniform(0, 1, 2), rng.uniform(0.06, 0.2, 2)
+        scene.light *= 1 - rng.uniform(0.15, 0.35) * scene.spot(tuple(centre), tuple(radii), rng.uniform(0.1, 0.8))
+
+
+def shadow_of_a_pen(scene: Scene, digit: np.ndarray) -> None:
+    scene.write(digit)
+    angle, width, softness = scene.rng.uniform(0, np.pi), scene.rng.uniform(0.02, 0.05), scene.rng.uniform(0.01, 0.04)
+    rows, columns = scene.rows / scene.shape[0] - 0.5, scene.columns / scene.shape[1] - 0.5
+    across = abs(rows * np.sin(angle) + columns * np.cos(angle) - scene.rng.uniform(-0.3, 0.3))
+    scene.light *= 1 - scene.rng.uniform(0.25, 0.45) * np.clip((width - across) / softness + 0.5, 0, 1)
+
+
 def dusty_board(scene: Scene, digit: np.ndarray) -> None:
     scene.paper = 0.25 + 0.05 * scene.cloud(7) + 0.03 * scene.cloud(40)
     scene.cover(scene.ink(digit) * (0.7 + 0.3 * (scene.cloud(150) > -0.3)), scene.rng.uniform(0.7, 0.9))
@@ -225,6 +241,10 @@ def three_digits(scene: Scene, digit: np.ndarray) -> None:
 
 def blank_in_a_shadow(scene: Scene, digit: np.ndarray) -> None:
     hard_shadow(scene, np.zeros_like(digit))
+
+
+def blank_under_leaves(scene: Scene, digit: np.ndarray) -> None:
+    shadow_of_leaves(scene, np.zeros_like(digit))
 
 
 def scribble(scene: Scene, _digit: np.ndarray) -> None:
@@ -280,13 +300,14 @@ KINDS: dict[str, tuple[Draw, ...]] = {
         table,
         frame,
         printed_box,
+        shadow_of_a_hand,
     ),
     "report": (
         *(coloured_paper, crumpled, whiteboard, screen, night, strong_jpeg, perspective, finger, margin_line),
-        *(binder_holes, shadow_of_a_hand, dusty_board, graph_paper, sticky_note),
+        *(binder_holes, shadow_of_leaves, shadow_of_a_pen, dusty_board, graph_paper, sticky_note),
     ),
 }
 UNCLEAR: dict[str, tuple[Draw, ...]] = {
-    "tune": (blank, two_digits, scribble),
-    "report": (blank_in_a_shadow, three_digits, letters, something_else),
+    "tune": (blank, two_digits, scribble, blank_in_a_shadow),
+    "report": (blank_under_leaves, three_digits, letters, something_else),
 }

@@ -20,6 +20,7 @@ from scene import Scene
 from mnist_pipeline.batch_inference import warnings
 from mnist_pipeline.config import CHAMPION, ROOT
 from mnist_pipeline.data import preprocessing
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import registry, store
 from mnist_pipeline.tracking.models import load_network
 
@@ -55,11 +56,12 @@ def measure(half: str, count: int) -> None:
         clear = np.array([not each for each in warnings([each.warning for each in readings], probabilities)])
         if kind in KINDS[half]:
             rows.append((right, clear))
-        shown = f"{right.mean():.1%}" if kind in KINDS[half] else "–"
-        sure = f"{right[clear].mean():.1%}" if kind in KINDS[half] else "–"
-        print(f"| {kind.__name__.replace('_', ' ')} | {shown} | {clear.mean():.1%} | {sure} |", flush=True)
+        shown = percent(right.mean(), 1) if kind in KINDS[half] else "–"
+        sure = percent(right[clear].mean(), 1) if kind in KINDS[half] else "–"
+        print(f"| {kind.__name__.replace('_', ' ')} | {shown} | {percent(clear.mean(), 1)} | {sure} |", flush=True)
     right, clear = (np.concatenate(each) for each in zip(*rows, strict=True))
-    print(f"| **all that show a digit** | {right.mean():.1%} | {clear.mean():.1%} | {right[clear].mean():.1%} |")
+    shown, answered, sure = (percent(each.mean(), 1) for each in (right, clear, right[clear]))
+    print(f"| **all that show a digit** | {shown} | {answered} | {sure} |")
     print(
         f"\n{1000 * seconds / count / len(KINDS[half] + UNCLEAR[half]):.1f} ms of CPU time a picture, decoding included"
     )

@@ -137,7 +137,7 @@ def training(rounds: int, skip: Sequence[str]) -> None:
     for name, mine in runs.items():
         columns = [spread(mine, key) for key in ("import", "load", "compile", "train", "evaluate", "cpu")]
         against = [ratio(mine, runs.get(base), "train") for base in ("tutorial's loop", "scikit-learn")]
-        accuracy = f"{statistics.median(run['accuracy'] for run in mine):.2%}"
+        accuracy = f"{100 * statistics.median(run['accuracy'] for run in mine):.2f} %"
         print("|", " | ".join([name, f"{mine[0]['threads']:.0f}", *columns, accuracy, *against]), "|")
     off = {name: mine[0]["accuracy"] for name, mine in runs.items() if not 0.969 < mine[0]["accuracy"] < 0.985}
     if off:
@@ -238,8 +238,8 @@ def seeds(rounds: int, _: Sequence[str]) -> None:
     """Train the fast recipe with twice as many seeds as rounds."""
     runs = [phases(ours(recipe="fast", seed=seed)) for seed in range(2 * rounds)]
     reached = [run["accuracy"] for run in runs]
-    print(f"\nfast, {len(runs)} seeds: test accuracy {min(reached):.2%} to {max(reached):.2%}, ", end="")
-    print(f"mean {statistics.mean(reached):.2%}; training {spread(runs, 'train')} s")
+    print(f"\nfast, {len(runs)} seeds: test accuracy {100 * min(reached):.2f} to {100 * max(reached):.2f} %, ", end="")
+    print(f"mean {100 * statistics.mean(reached):.2f} %; training {spread(runs, 'train')} s")
 
 
 PARTS = {"training": training, "busy": busy, "commands": commands, "seeds": seeds}

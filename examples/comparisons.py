@@ -17,6 +17,7 @@ from mnist_pipeline.config import ROOT, OptimizerName, TrainConfig
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import load_splits
+from mnist_pipeline.text import percent
 from mnist_pipeline.training.evaluation import evaluate, predict
 from mnist_pipeline.training.loop import fit
 from mnist_pipeline.training.model import MLP
@@ -65,7 +66,7 @@ def main(
         mlp = MLP.from_config(config, inputs=784, outputs=10)
         losses = [epoch.train_loss for epoch in fit(mlp, splits.train.images, splits.train.labels, config)]
         accuracy = evaluate(predict(mlp, splits.test.images), splits.test.labels).accuracy
-        print(f"{config}, {config.optimizer}: loss {losses[-1]:.3f}, test accuracy {accuracy:.2%}")
+        print(f"{config}, {config.optimizer}: loss {losses[-1]:.3f}, test accuracy {percent(accuracy)}")
         return losses, accuracy
 
     single = TrainConfig(epochs=epochs, hidden=())
@@ -73,7 +74,7 @@ def main(
     results = {config: train(config) for config in configs}
     rows = [
         f"| {'-'.join(map(str, (784, *config.hidden, 10)))} | {config.optimizer} | {config.lr} "
-        f"| {losses[-1]:.3f} | {accuracy:.2%} |"
+        f"| {losses[-1]:.3f} | {percent(accuracy)} |"
         for config, (losses, accuracy) in results.items()
     ]
     reference = TrainConfig(epochs=epochs)

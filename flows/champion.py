@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from flows import cli, prefect_server
 from mnist_pipeline.config import CHAMPION, CODE, check
 from mnist_pipeline.data.source import dataset_name, model_name
-from mnist_pipeline.text import duration, printable
+from mnist_pipeline.text import duration, percent, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,10 +41,8 @@ def history(*, dataset: Dataset = "mnist") -> None:
                 str(entry.version),
                 entry.action,
                 f"{entry.champion_before or '–'} → {entry.champion or '–'}",
-                f"{entry.numbers['accuracy']:.2%}" if "accuracy" in entry.numbers else "",
-                entry.by,
-                "; ".join(entry.reasons),
-                entry.data,
+                percent(entry.numbers["accuracy"]) if "accuracy" in entry.numbers else "",
+                *map(printable, (entry.by, "; ".join(entry.reasons), entry.data)),
             )
     if not table.row_count:
         raise ValueError("the ledger is empty: no version has been promoted yet")

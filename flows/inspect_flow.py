@@ -20,7 +20,7 @@ from mnist_pipeline.data.label_issues import LabelIssue
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import development
-from mnist_pipeline.text import aligned
+from mnist_pipeline.text import aligned, percent
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.evaluation import Evaluation
 from mnist_pipeline.training.loop import check_trainable
@@ -46,7 +46,7 @@ class Inspected:
 
     def __str__(self) -> str:
         rows = [["file", "set", "label", "likely", "confidence"]]
-        rows += [[each.file, each.set, each.label, each.likely, f"{each.confidence:.1%}"] for each in self.issues]
+        rows += [[each.file, each.set, each.label, each.likely, percent(each.confidence, 1)] for each in self.issues]
         return f"""\
 {aligned(rows[: MAX_SHOWN + 1]) if self.issues else "No label looks wrong"}
 

@@ -23,6 +23,7 @@ from flows.retrain_flow import Retrained, final_state, train_and_decide
 from mnist_pipeline.config import Gate, Search, Space, TrainConfig, space_from
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking.processes import process_id
 from mnist_pipeline.tracking.store import as_store_errors, in_progress_folder, study_storage, tracking_uri
 from mnist_pipeline.training import search as optuna_search
@@ -136,6 +137,6 @@ if __name__ == "__main__":
         options["search"] = replace(search, study=name)
         state = sweep_flow.with_options(task_runner=task_runner(search))(**options, return_state=True)
         swept: Swept = state.result()  # type: ignore[assignment]  # a flow that returns a state is typed as if it did not
-    print(f"\nBest trial        {swept.best_trial} of {name}, {swept.val_accuracy:.2%} on the validation part")
+    print(f"\nBest trial        {swept.best_trial} of {name}, {percent(swept.val_accuracy)} on the validation part")
     print(f"Best config       {' '.join(cli.options_of(swept.config))}")
     print(f"{state.message}\n{swept.retrained.trained}")

@@ -20,6 +20,10 @@ def amend_environment() -> None:
         sys.exit("mnist-pipeline runs on Linux and macOS; on Windows, run it in WSL: https://aka.ms/wslinstall")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    try:
+        Path.home()
+    except RuntimeError:  # a user whom the system does not know; Prefect and MLflow ask while they are imported
+        os.environ["HOME"] = "/"
     os.environ.pop("MPLBACKEND", None)  # a notebook's cannot be imported here, and figures are only saved
     unproxied = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if unproxied != "*":  # no proxy reaches this machine's own servers

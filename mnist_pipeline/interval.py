@@ -2,6 +2,8 @@
 
 import math
 
+from mnist_pipeline.text import percent
+
 Z = 1.959964  # of a two-sided interval at 95 %
 
 
@@ -19,4 +21,4 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 def interval_text(correct: int, total: int) -> str:
     """Return the share and its interval, as in `97.44 % (97.14 to 97.71 %)`."""
     low, high = wilson(correct, total)
-    return f"{100 * correct / total:.2f} % ({100 * low:.2f} to {100 * high:.2f} %)"
+    return f"{percent(correct / total)} ({100 * low:.2f} to {percent(high)})"

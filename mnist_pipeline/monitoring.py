@@ -13,7 +13,7 @@ from mnist_pipeline.data.drift import Profile, Shift
 from mnist_pipeline.data.splits import Examples
 from mnist_pipeline.interval import interval_text, wilson
 from mnist_pipeline.served import Served, once_an_image
-from mnist_pipeline.text import aligned, counted
+from mnist_pipeline.text import aligned, counted, percent
 from mnist_pipeline.watch import Watch
 
 Verdict = Literal["fine", "look", "retrain"]
@@ -92,7 +92,7 @@ def watch(answers: Sequence[Served], corrections: Sequence[Served], reference: R
     elif not (reference.profile and reference.coverage):
         look.append(f"drift cannot be known: version {reference.version} was registered without what it needs")
     if answers and _is_worse(wrong, len(answers), reference):
-        look.append(f"at least {wrong / len(answers):.1%} of its answers were wrong, more than on the holdout")
+        look.append(f"at least {percent(wrong / len(answers), 1)} of its answers were wrong, more than on the holdout")
     verdict: Verdict = "retrain" if retrain else "look" if look else "fine"
     fine = f"{counted(len(answers), 'image')}, no drift, {counted(len(new), 'new correction')}"
     rows = [asdict(shift) for shift in shifts] + _facts(answers, corrected, reference)
@@ -112,7 +112,8 @@ def confidence_shift(coverage: Sequence[Mapping[str, Any]], confidences: np.ndar
     steps, answered = (np.array([row[name] for row in coverage]) for name in ("min_confidence", "answered"))
     before = -np.diff(answered, append=0)
     now = np.bincount(np.searchsorted(steps, confidences, side="right") - 1, minlength=len(steps))
-    values = [f"{counts[steps >= SURE].sum() / counts.sum():.1%} at least {SURE:.0%}" for counts in (before, now)]
+    shares = (counts[steps >= SURE].sum() / counts.sum() for counts in (before, now))
+    values = [f"{percent(share, 1)} at least {percent(SURE, 0)}" for share in shares]
     return drift.shift("confidence", values, *_joined(before, now))
 
 
@@ -174,7 +175,7 @@ def _facts(answers: Sequence[Served], corrected: Sequence[Served], reference: Re
         facts.append(("latency", "", f"{p50:.1f}, {p95:.1f}, {p99:.1f} ms", "median, 95 %, 99 %"))
     if corrected:
         right = sum(each.correct == each.label for each in corrected)
-        on_holdout = f"{reference.coverage[0]['accuracy']:.2%}" if reference.coverage else ""
+        on_holdout = percent(reference.coverage[0]["accuracy"]) if reference.coverage else ""
         facts.append(("accuracy on corrected images", on_holdout, interval_text(right, len(corrected)), BIAS))
     return [
         {"statistic": name, "before": before, "now": now, "stability_index": None, "verdict": note}

@@ -33,6 +33,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def percent(share: float, digits: int = 2) -> str:
+    """Return a share as in `97.44 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return `rows` as lines whose columns stand under each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -6,6 +6,8 @@ if __name__ == "__main__":  # before the other imports: a signal ends it at once
     process.begin()
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 import sys
@@ -71,7 +73,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     import torch
     import uvicorn
 
-    from mnist_pipeline.tracking.store import as_store_errors, prepare
+    from mnist_pipeline.tracking.store import as_store_errors, is_local, prepare
     from serving.app import create_app
     from serving.connection import Connection
     from serving.log import LogWriter
@@ -80,6 +82,9 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that polls the alias
     own_name = () if is_loopback(options.host) or options.host in ("0.0.0.0", "::") else (options.host,)
     with as_store_errors():
+        if is_local():  # each question opens the file anew: a copy that is put in its place is noticed
+            os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
+            logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell
         prepare()
         web = create_app(
             options.model,

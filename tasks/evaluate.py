@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training import evaluation
 from mnist_pipeline.training.evaluation import Evaluation
@@ -35,7 +36,7 @@ def evaluate(mlp: MLP, splits: Splits, run: Run, *, epoch: int) -> tuple[Evaluat
     if not holdout.beats_guessing:
         get_run_logger().warning(
             f"The model is not significantly better than guessing: always answering with the most frequent class is "
-            f"right on {holdout.guess_accuracy:.2%} of the holdout. It cannot become the first champion"
+            f"right on {percent(holdout.guess_accuracy)} of the holdout. It cannot become the first champion"
         )
     return test, holdout
 

@@ -4,6 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import models
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
 from mnist_pipeline.tracking.runs import Run
@@ -59,7 +60,7 @@ probabilities = model.predict(images)  # (N, {len(splits.schema.classes)}): {", 
 def _coverage(splits: Splits, holdout: Evaluation) -> str:
     """Return, as Markdown, what a least confidence costs: the table from which to choose `--min-confidence`."""
     rows = "\n".join(
-        f"| {row.min_confidence} | {row.share:.2%} | {row.accuracy:.2%} |"
+        f"| {row.min_confidence} | {percent(row.share)} | {percent(row.accuracy)} |"
         for row in coverage(holdout.probabilities, splits.holdout.labels)
         if row.min_confidence and row.answered
     )

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mnist_pipeline.data.splits import Splits
-from mnist_pipeline.text import aligned, counted, markdown_text
+from mnist_pipeline.text import aligned, counted, markdown_text, percent
 from mnist_pipeline.tracking.ledger import LedgerEntry
 from mnist_pipeline.tracking.registry import ModelVersion
 from mnist_pipeline.tracking.report import Report, render
@@ -32,7 +32,7 @@ def write_report(report: Report, splits: Splits, run: Run) -> None:
 def report_results(test: Evaluation, holdout: Evaluation, model: ModelVersion, run: Run) -> None:
     """Show the results of the training, and where they are recorded."""
     rows = "\n".join(
-        f"| {markdown_text(name)} | {p:.2%} | {r:.2%} | {f1:.2%} |"
+        f"| {markdown_text(name)} | {percent(p)} | {percent(r)} | {percent(f1)} |"
         for name, p, r, f1 in zip(test.classes, test.precision, test.recall, test.f1, strict=True)
     )
     create_markdown_artifact(

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data.splits import Splits, validation_split
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.calibration import calibrate
 from mnist_pipeline.training.loop import Epoch, best_epoch, fit, fit_batch_size
@@ -113,6 +114,6 @@ def _with_progress_bar(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
 def _describe(epoch: Epoch, total: int) -> str:
     """Return the tutorial's line, with the mean loss and the accuracies added."""
     scores = {"test": epoch.test, "validation": epoch.val}
-    accuracies = "".join(f", {name} {score.accuracy:.2%}" for name, score in scores.items() if score)
+    accuracies = "".join(f", {name} {percent(score.accuracy)}" for name, score in scores.items() if score)
     loss = f"Loss: {epoch.last_batch_loss:.3f} (mean {epoch.train_loss:.3f})"
-    return f"Epoch: {epoch.number}/{total}, {loss}{accuracies.replace('%', ' %')}"
+    return f"Epoch: {epoch.number}/{total}, {loss}{accuracies}"

@@ -58,6 +58,13 @@ def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatc
     assert user_name() == "uid 54321"
 
 
+def test_a_user_whom_the_system_does_not_know_has_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    amend_environment()
+    assert Path.home() == Path("/")
+
+
 def close_streams() -> None:
     for number in range(3):
         os.close(number)

@@ -123,7 +123,7 @@ def test_more_known_mistakes_than_on_the_holdout_are_worth_a_look(splits: Splits
     served = answers(splits.holdout)
     wrong = [replace(each, correct=str((int(each.label) + 1) % 10), review="accepted") for each in served[:15]]
     watched = monitoring.watch([*wrong, *served[15:]], wrong, reference, Watch())
-    assert "at least 5.0% of its answers were wrong" in watched.message
+    assert "at least 5.0 % of its answers were wrong" in watched.message
     assert any(row["verdict"] == monitoring.BIAS for row in watched.rows)
 
 
@@ -144,7 +144,7 @@ def test_images_of_another_size_or_other_classes_are_left_out(splits: Splits, re
 def test_confidence_is_compared_between_steps_that_hold_enough_images(reference: Reference) -> None:
     shift = confidence_shift(reference.coverage, np.array([0.995] * 57 + [0.6] * 3))
     assert shift.verdict == "none"
-    assert shift.now == "95.0% at least 90%"
+    assert shift.now == "95.0 % at least 90 %"
 
 
 def test_accepted_corrections_become_images_to_learn_from_as_they_were(splits: Splits, tmp_path: Path) -> None:

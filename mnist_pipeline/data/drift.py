@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.splits import Examples
+from mnist_pipeline.text import percent
 
 BINS = 10
 SAMPLE = 20_000  # images of a set that are measured: more would not change the result
@@ -79,7 +80,7 @@ def shifts(reference: Profile, part: Examples) -> list[Shift]:
     old = np.array(reference.class_counts)
     moved = int(np.abs(counts / counts.sum() - old / old.sum()).argmax())
     name = reference.schema.classes[moved]
-    values = [f"{name}: {each[moved] / each.sum():.1%}" for each in (old, counts)]
+    values = [f"{name}: {percent(each[moved] / each.sum(), 1)}" for each in (old, counts)]
     rows = [shift("classes", values, old, counts)]
     for name, measured in _measure(part).items():
         before = reference.statistics[name]

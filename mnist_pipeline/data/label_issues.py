@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from mnist_pipeline.contact_sheet import contact_sheet
 from mnist_pipeline.data.splits import Examples
-from mnist_pipeline.text import spreadsheet_text
+from mnist_pipeline.text import percent, spreadsheet_text
 
 COLUMNS, PANEL = 5, 200  # images in a row, pixels of each
 MAX_DRAWN = 20
@@ -82,7 +82,7 @@ def draw_sheet(issues: Sequence[LabelIssue], part: Examples, folder: Path, file:
     issues = issues[:MAX_DRAWN]
     pictures = [_picture(folder / issue.file, part.pixels[issue.row].numpy()) for issue in issues]
     captions = [
-        (issue.file[-28:], f"given: {issue.label}", f"likely: {issue.likely[:16]} ({issue.confidence:.1%})")
+        (issue.file[-28:], f"given: {issue.label}", f"likely: {issue.likely[:16]} ({percent(issue.confidence, 1)})")
         for issue in issues
     ]
     contact_sheet(pictures, captions, panel=PANEL, columns=COLUMNS).save(file)

@@ -13,10 +13,14 @@ def dilated(values: np.ndarray, size: int) -> np.ndarray:
     return _along_columns(np.maximum, _along_columns(np.maximum, values, size).T, size).T
 
 
+def eroded(values: np.ndarray, size: int) -> np.ndarray:
+    """Return the least of `values` (H, W) in a square of `size`, an odd number, around each."""
+    return _along_columns(np.minimum, _along_columns(np.minimum, values, size).T, size).T
+
+
 def closed(values: np.ndarray, size: int) -> np.ndarray:
     """Return `values` (H, W) with what is darker, and fits into no square of `size`, filled."""
-    largest = dilated(values, size)
-    return _along_columns(np.minimum, _along_columns(np.minimum, largest, size).T, size).T
+    return eroded(dilated(values, size), size)
 
 
 def dilated_columns(values: np.ndarray, length: int) -> np.ndarray:

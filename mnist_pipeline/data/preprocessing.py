@@ -54,6 +54,7 @@ class Reading:
     warning: str = ""  # why it is unclear, if it is
     steps: dict[str, np.ndarray] = field(default_factory=dict)  # what was made of the picture on the way, by name
     colour: tuple[float, float] = (0.0, 0.0)  # its mean red and its mean blue, less its mean green: -1 to 1
+    has_more_pages: bool = False  # of which the first alone was read
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
@@ -67,10 +68,10 @@ def read(file: Path | bytes, schema: Schema = Schema(), *, split: bool = False) 
     Bytes must be a PNG or a JPEG; a file may also be a BMP, PPM, TIFF or WebP. Raises `ImageError` if it is not one, is
     damaged or too large.
     """
-    grey, colour = _decode(file, WORKING_SIZE * (2 if split else 1))
+    grey, colour, has_more_pages = _decode(file, WORKING_SIZE * (2 if split else 1))
     reading = like_mnist(grey, split=split) if schema.preprocessing == "like-mnist" else Reading(grey[None])
     pixels = np.stack([resized(image, schema.height, schema.width) for image in reading.pixels])
-    return Reading(pixels, reading.warning, {"picture": grey, **reading.steps}, colour)
+    return Reading(pixels, reading.warning, {"picture": grey, **reading.steps}, colour, has_more_pages)
 
 
 def read_grey(file: Path | bytes, *, size: int = WORKING_SIZE) -> np.ndarray:
@@ -78,8 +79,8 @@ def read_grey(file: Path | bytes, *, size: int = WORKING_SIZE) -> np.ndarray:
     return _decode(file, size)[0]
 
 
-def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """Return a picture in grey, and its mean colour beyond grey."""
+def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, float], bool]:
+    """Return a picture in grey, its mean colour beyond grey, and whether its file has more pages."""
     formats = FORMATS if isinstance(file, bytes) else tuple(dict.fromkeys(FILE_FORMATS.values()))
     try:
         with warnings.catch_warnings():
@@ -90,8 +91,10 @@ def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, flo
                     raise ImageTooLargeError(
                         f"it has {width:,}×{height:,} pixels; at most {MAX_PIXELS:,} in all are allowed"
                     )
+                # Their number is not asked for: a TIFF may claim millions. Phones put a preview after a JPEG (MPO).
+                has_more_pages = image.format != "MPO" and bool(getattr(image, "is_animated", False))
                 image.draft(None, (size, size))  # a JPEG is decoded no larger than needed
-                return _grey(ImageOps.exif_transpose(image), size), _colour(image)
+                return _grey(ImageOps.exif_transpose(image), size), _colour(image), has_more_pages
     except Image.DecompressionBombError:
         raise ImageTooLargeError(f"it has far more than the {MAX_PIXELS:,} pixels that are allowed") from None
     except UnidentifiedImageError:

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, cast
-from warnings import catch_warnings
 
 import numpy as np
-from PIL import Image
 
 from mnist_pipeline.config import check
 from mnist_pipeline.data import preprocessing
@@ -27,9 +25,11 @@ from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.text import printable
 
 CHUNK = 8192  # images: 6 MB of MNIST's size
-HIDDEN = ("@eaDir", "#recycle", "__MACOSX")  # folders of a NAS or a Mac, beside all that begin with a dot
+HIDDEN = {  # folders of a NAS, a Mac, Windows and Linux, beside all that begin with a dot
+    *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),
+    *("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+}
 OTHER_FORMATS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".tga", ".ico", ".dng", ".raw")
-PAGED = (".tif", ".tiff", ".webp")
 GZIP, NPY, IDX = b"\x1f\x8b", b"\x93NUMPY", b"\0\0"  # how the files begin
 GZIP_RATIO = 1032  # what gzip packs into a byte at best
 MAX_HEADER = 2**14  # bytes that the header of an IDX or .npy file may have
@@ -183,9 +183,8 @@ def read_pictures(
         warnings += [reading.warning] * len(reading.pixels)
         colours += [reading.colour] * len(reading.pixels)
         pixels.append(reading.pixels)
-        if file.suffix.lower() in PAGED and _has_more_pages(file):
-            left_out["files of which the first page alone is read"] += 1
-    return Chunk(names, np.concatenate(pixels), warnings, unreadable, left_out, colours)
+        left_out["files of which the first page alone is read"] += reading.has_more_pages
+    return Chunk(names, np.concatenate(pixels), warnings, unreadable, +left_out, colours)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -202,11 +201,6 @@ def read_idx(path: Path) -> np.ndarray:
     if len(content) != expected:
         raise ValueError(f"{path} is damaged: its header promises {shape}, and {len(content):,} bytes follow")
     return np.frombuffer(content, dtype).reshape(shape)
-
-
-def _has_more_pages(file: Path) -> bool:
-    with catch_warnings(action="ignore"), Image.open(file, formats=[*FILE_FORMATS.values()]) as image:
-        return bool(getattr(image, "is_animated", False))  # their number is not asked for: a TIFF may claim millions
 
 
 @contextmanager

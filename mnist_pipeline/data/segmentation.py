@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mnist_pipeline.data.lines import without_lines
-from mnist_pipeline.data.morphology import closed, dilated
+from mnist_pipeline.data.morphology import closed, dilated, eroded
 
 # Lengths are shares of the picture's shorter side.
 SMOOTHING = 0.004
@@ -19,6 +19,8 @@ WIDEST = 1 / 3  # of a stroke: what is wider and as dark is paper in a shadow, o
 GAP = 0.012  # that may break a stroke
 SMALLEST = 0.06  # a mark smaller than this is a speck
 LIKE_LINES = 1.2  # times the contrast of lines: less dark than this is one, if there is darker ink
+PATCH = 0.04  # a square of paper in a shadow
+DARKER = 1.6  # times as dark as that: ink
 FAINTEST = 0.09  # of the paper's brightness: what is less dark than this does not stand out
 DARKEST = 40  # of 255: paper in a deep shadow
 NOISE_LEVEL = 12  # of 255: what is less dark than this, or a mark on average, may be the camera's noise
@@ -40,7 +42,7 @@ THINNEST = 0.08  # of a digit's extent: thinner strokes are thickened, as MNIST 
 # What makes a mark unclear
 LONGEST = 4.3  # times its extent: the strokes of a digit
 THICKEST = 0.4  # of its extent: a stroke
-OVER_EDGE = 0.05  # of the picture's side
+OVER_EDGE = 0.1  # of its extent
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def segment(grey: np.ndarray, *, split: bool = False) -> Segmented:
         chosen = [first]
     if equals:
         warning = f"{len(equals) + 1} marks of equal size"
-    elif any(mark.at_edge > OVER_EDGE * ink.side for mark in chosen):
+    elif any(mark.at_edge > OVER_EDGE * mark.extent for mark in chosen):
         warning = "it runs over the edge"
     else:
         warning = next(filter(None, map(ink.doubt, chosen)), "")
@@ -151,6 +153,7 @@ class Ink:
         lines = self.mask & ~self.unlined
         if lines.any() and otsu(relative[self.unlined]) > (faint := LIKE_LINES * relative[lines].mean()):
             self.unlined &= relative > faint  # what was missed of the lines
+        self.unlined = without_patches(self.unlined, relative, 2 * max(round(PATCH * self.side / 2), 1) + 1)
         bridged = dilated(self.unlined, 2 * round(GAP * self.side) + 1)
         self.labels = ndimage.label(bridged, np.ones((3, 3)))[0] * self.unlined
 
@@ -229,6 +232,22 @@ class Ink:
             score *= UNLIKELY
         stands_out = extent >= SMALLEST * self.side and contrast > NOISE_LEVEL / 255
         return Mark(box, (label,), area, contrast, score if stands_out else 0.0, at_edge)
+
+
+def without_patches(mask: np.ndarray, relative: np.ndarray, size: int) -> np.ndarray:
+    """Return `mask` (H, W) without what is far less dark than the rest of it, if a square of `size` fits into that.
+
+    Where shadows overlap, or between two, paper is as dark as faint ink, but in patches; the faint part of ink is the
+    soft edge of its strokes.
+    """
+    for _ in range(2):  # two shadows may differ
+        threshold = otsu(relative[mask])
+        faint, strong = mask & (relative <= threshold), mask & (relative > threshold)
+        is_patch = eroded(faint, size).any() and faint.mean() < 0.5  # what covers more of the picture is its paper
+        if not is_patch or not strong.any() or relative[strong].mean() < DARKER * relative[faint].mean():
+            break
+        mask = strong
+    return mask
 
 
 def otsu(values: np.ndarray) -> float:

@@ -12,6 +12,7 @@ import torch
 
 from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.splits import KEPT_FOR_HOLDOUT, Examples, Splits
+from mnist_pipeline.text import percent
 
 Level = Literal["ok", "warning", "error"]
 
@@ -198,13 +199,16 @@ def labels_fit(splits: Splits) -> Iterator[Finding]:
     found = {"train": _agreement(reference, labels)}
     for name, part in (("test", splits.test), ("holdout", splits.holdout)):
         found[name] = _agreement(*_sample(part), reference, labels)
+    found = {name: each for name, each in found.items() if each.chance < 1}  # one class alone always fits
     shuffled = []
     for name, each in found.items():
-        others = max(other.excess for other in found.values() if other is not each)
+        others = max((other.excess for other in found.values() if other is not each), default=0)
         expected = max(FITTING * (1 - each.chance), others / 2)
         if each.p_value > LEVEL and each.excess + SIGMAS * each.deviation < expected:
             shuffled.append(name)
-    shares = ", ".join(f"{each.share:.0%} in {name} (by chance {each.chance:.0%})" for name, each in found.items())
+    shares = ", ".join(
+        f"{percent(each.share, 0)} in {name} (by chance {percent(each.chance, 0)})" for name, each in found.items()
+    )
     message = f"of the {NEIGHBOURS} training images most like it, an image's label have {shares}"
     if shuffled:
         doubt = "the labels look shuffled, or nothing in small grey images tells the classes apart"
@@ -217,7 +221,7 @@ def labels_fit(splits: Splits) -> Iterator[Finding]:
 
 def _colour(grey: _Agreement, colour: _Agreement) -> Finding:
     """Compare how well the mean colours tell the classes apart with how well the grey images do."""
-    shares = f"{colour.share:.0%} have the same label, in grey {grey.share:.0%}"
+    shares = f"{percent(colour.share, 0)} have the same label, in grey {percent(grey.share, 0)}"
     message = f"of the {NEIGHBOURS} images nearest in mean colour {shares}"
     by_chance = SIGMAS * math.hypot(grey.deviation, colour.deviation)
     if colour.p_value <= LEVEL and colour.share > grey.share + by_chance:

@@ -53,7 +53,7 @@ class Comparison:
             return None
         names, labels = plots.shorten(self.evaluations[0].classes), self.examples.labels
         titles = [f"{names[labels[row]]}: {names[old[row].argmax()]} → {names[new[row].argmax()]}" for row in rows]
-        title = "LABEL: OLD → NEW (blue: won, red: lost)"
+        title = "label: old version → new version (blue: the new one is right, red: the old one)"
         return plots.contact_sheet(title, self.examples.pixels[rows].numpy(), titles, wins=len(won))
 
 

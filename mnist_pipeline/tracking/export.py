@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from mnist_pipeline.config import check
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import models, onnx_model, reload_check, store
 from mnist_pipeline.tracking.comparison import holdout_of
 from mnist_pipeline.tracking.gate import RELOAD_TOLERANCE
@@ -141,7 +142,7 @@ def _write_texts(out: Path, card: dict[str, Any], with_page: bool) -> None:
         "height": card["height"],
         "width": card["width"],
         "classes": len(card["classes"]),
-        "accuracy": f"It is right on {accuracy:.2%} of the holdout. " if accuracy else "",
+        "accuracy": f"It is right on {percent(accuracy)} of the holdout. " if accuracy else "",
     }
     (out / "README.md").write_text(README.format(**shown) + (PAGE if with_page else ""))
     (out / "labels.json").write_text(json.dumps(card["classes"]) + "\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_pipeline.config import Gate
-from mnist_pipeline.text import counted
+from mnist_pipeline.text import counted, percent
 
 if TYPE_CHECKING:  # torch, which history and rollback do without
     import torch
@@ -59,13 +59,13 @@ def decide(
     fresh process, infinite if it cannot be loaded there. Without a champion, only that and the floor are checked.
     """
     accuracy = challenger.accuracy
-    against = "" if champion is None else f", the champion's {champion.accuracy:.2%}"
-    found, required = f"accuracy {accuracy:.2%}{against}", f"at least {gate.floor or 0:.2%}"
+    against = "" if champion is None else f", the champion's {percent(champion.accuracy)}"
+    found, required = f"accuracy {percent(accuracy)}{against}", f"at least {percent(gate.floor or 0)}"
     passed = gate.floor is not None and accuracy >= gate.floor
     if gate.floor is None:
         passed = challenger.guessing_p_value < gate.significance
         found += f"; p against guessing is {challenger.guessing_p_value:.2g}"
-        guess = f"the {challenger.guess_accuracy:.2%} of always answering with the most frequent class"
+        guess = f"the {percent(challenger.guess_accuracy)} of always answering with the most frequent class"
         required = f"significantly more than {guess}, p below {gate.significance}"
     floor = Check("floor", passed, found, required, "floor")
     reload = Check(
@@ -99,15 +99,15 @@ def decide(
         Check(
             "margin",
             loss <= gate.margin,
-            f"may be up to {loss:.2%} less accurate",
-            f"at most {gate.margin:.2%}",
+            f"may be up to {percent(loss)} less accurate",
+            f"at most {percent(gate.margin)}",
             "margin",
         ),
         Check(
             "recall",
             fall <= gate.recall_margin,
-            f"recall falls by up to {fall:.2%} (class {classes[worst]})",
-            f"at most {gate.recall_margin:.2%}",
+            f"recall falls by up to {percent(fall)} (class {classes[worst]})",
+            f"at most {percent(gate.recall_margin)}",
             "recall_margin",
         ),
         Check(

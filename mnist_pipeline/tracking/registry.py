@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
-from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, store_lock
+from mnist_pipeline.tracking.store import check_has_model, client, ignore_mlflow_errors, store_lock
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
     from mnist_pipeline.tracking.runs import Run
@@ -218,7 +218,8 @@ class Registry:
         command that moves a champion finishes it.
         """
         if entry.champion and entry.champion != entry.champion_before:
-            ledger.check_not_pruned(self._get(entry.champion))
+            for check in (ledger.check_not_pruned, check_has_model):
+                check(self._get(entry.champion))
         data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
         entry = replace(entry, data=data, time=time)
         self._set_tag(entry.version, UNFINISHED, entry.to_json())

@@ -14,7 +14,7 @@ from PIL import Image
 from mnist_pipeline.config import RECIPES, TrainConfig
 from mnist_pipeline.data.splits import Examples, Splits
 from mnist_pipeline.data.validation import Finding
-from mnist_pipeline.text import printable
+from mnist_pipeline.text import percent, printable
 from mnist_pipeline.tracking.gate import won_and_lost
 from mnist_pipeline.tracking.ledger import LedgerEntry
 from mnist_pipeline.tracking.registry import ModelVersion
@@ -102,7 +102,9 @@ def _mistakes(evaluation: Evaluation, part: Examples) -> list[Tile]:
     wrong = (predicted != part.labels).nonzero().ravel()
     worst = wrong[confidence[wrong].argsort(descending=True)]
     return _tiles(
-        part, worst, lambda row: (names[part.labels[row]], f"→ {names[predicted[row]]}", f"{confidence[row]:.1%}")
+        part,
+        worst,
+        lambda row: (names[part.labels[row]], f"→ {names[predicted[row]]}", percent(float(confidence[row]), 1)),
     )
 
 

@@ -25,6 +25,7 @@ ARTIFACT_COLUMNS = {
     "model_versions": "storage_location",
 }
 IN_USE_REMEDY = "another program is using it, such as a backup: once that has finished, run the command again"
+UNREADABLE = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_READONLY", "SQLITE_FULL")  # but not damaged
 READ_ONLY_REMEDY = "make the file and its folder writable, or name another database in MLFLOW_TRACKING_URI"
 
 
@@ -79,6 +80,10 @@ def check_database(database: Path) -> None:
     except (sqlite3.DatabaseError, TypeError) as error:
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             raise StoreError(f"the database {database} is locked: {IN_USE_REMEDY}") from None
+        if getattr(error, "sqlite_errorname", "").startswith(UNREADABLE):
+            raise StoreError(
+                f"the database {database} cannot be read ({error}): check its disk and its rights"
+            ) from None
         raise StoreError(
             f"the database {database} is damaged, or not MLflow's ({error}): restore a copy of it, or move it away to "
             "start with an empty one; nothing was written to it"

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking import sqlite
@@ -59,6 +61,8 @@ def prepare() -> None:
                 sqlite.create(file)
             sqlite.check_database(file)
             sqlite.relocate(file, _artifacts(file))
+    elif not tracking_uri().startswith("http"):
+        create_engine(tracking_uri(), poolclass=NullPool).connect().close()  # MLflow would try for three minutes
     client().search_experiments(max_results=1)  # a server that does not answer is noticed before a run is made
 
 
@@ -94,13 +98,25 @@ def tracking_uri() -> str:
 
 
 def client() -> MlflowClient:
-    """Return a client of the store."""
+    """Return a client of the store. Raises `StoreError` if its file is gone: SQLite would put an empty one there."""
+    if (file := _file()) and not file.exists():
+        raise StoreError(f"the database {file} is gone: put it back")
     return MlflowClient(tracking_uri())
 
 
 def logged_model_id(version: ModelVersion) -> str | None:
     """Return the id of the model that was registered as `version`, which its `model_id` lacks in a database."""
     return (version.source or "").partition("models:/")[2] or None
+
+
+def check_has_model(version: ModelVersion) -> None:
+    """Raise `ValueError` if the files of the model that was registered as `version` are gone."""
+    if model := logged_model_id(version):
+        files = []
+        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
+            files = client().list_logged_model_artifacts(model)
+        if not files:
+            raise ValueError(f"the files of version {version.version} of {version.name} are gone: it cannot be used")
 
 
 def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
@@ -147,7 +163,7 @@ def ignore_mlflow_errors(*codes: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_store_errors(uri: str | None = None) -> Iterator[None]:
-    """Turn the errors of MLflow and SQLAlchemy into `StoreError`, whose message is one line.
+    """Turn the errors of MLflow, SQLAlchemy and SQLite into `StoreError`, whose message is one line.
 
     It names `uri`, by default that of the runs.
     """
@@ -155,7 +171,7 @@ def as_store_errors(uri: str | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error  # as Optuna wraps some
-        if not isinstance(cause, (MlflowException, SQLAlchemyError)):
+        if not isinstance(cause, (MlflowException, SQLAlchemyError, sqlite3.Error)):
             raise
         lines = str(cause).strip().splitlines()
         gist = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's
@@ -191,13 +207,20 @@ def _check_address(variable: str, uri: str) -> None:
     if uri.startswith(("http://", "https://")):
         return
     try:
-        make_url(uri).get_dialect().import_dbapi()
+        url = make_url(uri)
+        url.get_dialect().import_dbapi()
+        if url.get_backend_name() == "sqlite" and not _names_a_file(url.database):
+            raise ArgumentError(f"{uri} names no file")
     except ImportError as error:
         remedy = 'pip install --constraint constraints.txt --editable ".[cluster]" installs it for PostgreSQL'
         raise StoreError(f"{variable} names a database whose driver is missing ({error.name}): {remedy}") from None
     except SQLAlchemyError:
         wanted = "http://tracker:5000, sqlite:////data/mlflow.db or postgresql://user@db/mlflow"
         raise StoreError(f"{variable} must be an address such as {wanted}, not {_without_password(uri)}") from None
+
+
+def _names_a_file(database: str | None) -> bool:
+    return bool(database and Path(database).name != ":memory:" and not Path(database).is_dir())
 
 
 def _set_environment() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_pipeline.interval import interval_text
+from mnist_pipeline.text import percent
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id
 
@@ -64,7 +65,7 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
         number=int(found.version),
         aliases=tuple(sorted(name for name, number in aliases.items() if int(number) == int(found.version))),
         decision=tags.get("decision", ""),
-        test=f"{100 * float(test):.2f} %" if test else "",
+        test=percent(float(test)) if test else "",
         holdout=_accuracy(float(holdout), holdout_size) if holdout else "",
         config=config,
         data=tags.get("data", ""),
@@ -76,7 +77,7 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
 
 
 def _accuracy(accuracy: float, total: str | None) -> str:
-    return interval_text(round(accuracy * int(total)), int(total)) if total else f"{100 * accuracy:.2f} %"
+    return interval_text(round(accuracy * int(total)), int(total)) if total else percent(accuracy)
 
 
 def _size(model_id: str | None) -> str:

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 
 from mnist_pipeline.config import Gate
 from mnist_pipeline.interval import wilson
+from mnist_pipeline.text import percent
 from mnist_pipeline.training.model import MLP
 
 MIN_CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -93,8 +94,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         low, high = self.interval
-        percent = f"{self.accuracy:.2%}, 95 % interval {100 * low:.2f} to {high:.2%}"
-        return f"{self.correct:,}/{self.total:,} ({percent.replace('%', ' %').replace('  ', ' ')})"
+        interval = f"95 % interval {100 * low:.2f} to {percent(high)}"
+        return f"{self.correct:,}/{self.total:,} ({percent(self.accuracy)}, {interval})"
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """Return the numbers that runs are compared by, each with `prefix`, as in `test_accuracy`."""

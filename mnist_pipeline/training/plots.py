@@ -1,7 +1,7 @@
 """Numbers → matplotlib figures, without pyplot and its global state."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,14 +13,13 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from mnist_pipeline.data.schema import DIGITS
 from mnist_pipeline.interval import wilson
-from mnist_pipeline.text import figure_text
+from mnist_pipeline.text import figure_text, percent
 from mnist_pipeline.training.evaluation import ReliabilityBin
 from mnist_pipeline.training.loop import Epoch
 
 BLUE, RED = "#2a6fb0", "#b3261e"
-STYLES: dict[
-    str, dict[str, Any]
-] = {  # of Okabe and Ito's colours, which the colour-blind can tell apart, and of lines that everyone can
+# Okabe and Ito's colours, which the colour-blind can tell apart, and lines that everyone can
+STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "#0072b2", "linestyle": "-"},
     "validation": {"color": "#00795c", "linestyle": "--"},
     "test": {"color": "#c04e00", "linestyle": "-."},
@@ -45,7 +44,7 @@ def confident_mistakes(
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mistakes = np.flatnonzero(predicted != labels)
     worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:10]
-    titles = [f"Label: {names[labels[i]]}, Predict: {names[predicted[i]]} ({confidence[i]:.1%})" for i in worst]
+    titles = [f"Label: {names[labels[i]]}, Predict: {names[predicted[i]]} ({percent(confidence[i], 1)})" for i in worst]
     title = f"THE MOST CONFIDENT OF {len(mistakes):,} MISTAKES IN {len(labels):,} IMAGES"
     return _gallery(title, images[worst], titles, ["black"] * len(worst))
 
@@ -65,9 +64,9 @@ def curves(epochs: Sequence[Epoch], best_epoch: int | None = None) -> Figure:
     grid = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw=margins).ravel()
     for axes, (name, lines) in zip(grid, panels.items(), strict=True):
         axes.set_title(name, loc="left", fontsize="medium")
-        _draw_lines(axes, lines, "{:.2%}" if name == "Accuracy" else "{:.3f}")
+        _draw_lines(axes, lines, percent if name == "Accuracy" else "{:.3f}".format)
         if name == "Accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
             axes.set_ylim(top=min(1, axes.get_ylim()[1]))
         if best_epoch:
             axes.axvline(best_epoch, color="grey", linestyle=":", zorder=0)
@@ -79,7 +78,7 @@ def curves(epochs: Sequence[Epoch], best_epoch: int | None = None) -> Figure:
     return figure
 
 
-def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]], number: str) -> None:
+def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]], number: Callable[[float], str]) -> None:
     """Draw lines, each with its name and its last `number` beside its end."""
     lines = {name: points for name, points in lines.items() if points}
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if max(map(len, lines.values())) <= 15 else {}
@@ -96,7 +95,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]], nu
         places[above] = max(places[above], places[below] + gap)
     too_high = max(0, places[-1] - high)
     for place, (value, name) in zip(places, ends, strict=True):
-        text = f"{name}\n{number.format(value)}"
+        text = f"{name}\n{number(value)}"
         axes.text(
             1.02, place - too_high, text, transform=axes.get_yaxis_transform(), color=STYLES[name]["color"], va="center"
         )
@@ -124,8 +123,8 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Figure:
     lower.yaxis.set_minor_locator(NullLocator())
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    upper.xaxis.set_major_formatter(PercentFormatter(1))
-    upper.yaxis.set_major_formatter(PercentFormatter(1))
+    upper.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    upper.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     return figure
 
 
@@ -164,10 +163,10 @@ def importance(shares: Mapping[str, float]) -> Figure:
     figure = Figure(figsize=(8, 1 + 0.45 * len(shares)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh([*shares], [*shares.values()], color=BLUE)
-    axes.bar_label(bars, fmt="{:.0%}", padding=4)
+    axes.bar_label(bars, fmt=lambda share: percent(share, 0), padding=4)
     axes.invert_yaxis()
     axes.set(title="Importance of each parameter", xlabel="For being among the best tenth of the trials (PED-ANOVA)")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -220,7 +219,7 @@ def monitoring(
         axes.bar(places + 0.2, now, 0.4, color=BLUE, label="served")
         axes.set_xticks(places, shorten(names), rotation=90 if max(map(len, names)) > 3 else 0)
         axes.set_title(title, loc="left", fontsize="medium")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
     colors = ["lightgrey" if name in by_chance else BLUE for name in indices]
     bars = last.barh([*indices], [*indices.values()], color=colors)

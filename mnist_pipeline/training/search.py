@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline.config import FieldError, Pruner, Search, Space, TrainConfig
+from mnist_pipeline.text import percent
 
 PRUNERS: dict[Pruner, optuna.pruners.BasePruner] = {
     "median": optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
@@ -119,8 +120,8 @@ def tell(study: optuna.Study, number: int, outcome: object) -> None:
 def progress(study: optuna.Study, number: int) -> str:
     """Return how a trial ended, and which is the best so far."""
     trial = study.get_trials(deepcopy=False)[number]
-    score = "" if trial.value is None else f", {trial.value:.2%} on the validation part"
-    best = f"; the best is trial {study.best_trial.number}, {study.best_value:.2%}" if _finished(study) else ""
+    score = "" if trial.value is None else f", {percent(trial.value)} on the validation part"
+    best = f"; the best is trial {study.best_trial.number}, {percent(study.best_value)}" if _finished(study) else ""
     return f"Trial {number} {trial.state.name.lower()}{score}{best}"
 
 

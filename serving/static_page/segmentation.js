@@ -8,6 +8,8 @@ const WIDEST = 1 / 3;
 const GAP = 0.012;
 const SMALLEST = 0.06;
 const LIKE_LINES = 1.2;
+const PATCH = 0.04;
+const DARKER = 1.6;
 const FAINTEST = 0.09;
 const DARKEST = 40;
 const NOISE_LEVEL = 12;
@@ -25,7 +27,7 @@ const EQUAL = 0.6;
 const THINNEST = 0.08;
 const LONGEST = 4.3;
 const THICKEST = 0.4;
-const OVER_EDGE = 0.05;
+const OVER_EDGE = 0.1;
 
 // Return the digit alone on black, 0 to 1, in the picture's size, and why it is unclear, if it is.
 export function segment({ data, width, height }) {
@@ -44,7 +46,7 @@ export function segment({ data, width, height }) {
   );
   let warning = "";
   if (equals.length) warning = `${equals.length + 1} marks of equal size`;
-  else if (first.atEdge > OVER_EDGE * best.side) warning = "it runs over the edge";
+  else if (first.atEdge > OVER_EDGE * first.extent) warning = "it runs over the edge";
   else warning = doubt(best, first);
   return { digit: alone(best, first), warning };
 }
@@ -69,11 +71,26 @@ function ink(grey, smooth, width, height) {
       relative.forEach((each, at) => (unlined[at] &= each > faint)); // what was missed of the lines
     }
   }
+  withoutPatches(unlined, relative, width, height, 2 * Math.max(round((PATCH * side) / 2), 1) + 1);
   const bridged = extremum(unlined, width, height, 2 * round(GAP * side) + 1);
   const { labels, count } = label(bridged, width, height);
   labels.forEach((_, at) => (labels[at] *= unlined[at]));
   const picture = { side, width, height, smooth, contrast, mask, unlined, labels };
   return { ...picture, marks: rankedMarks(picture, count) };
+}
+
+// Take what is far less dark than the rest out of `mask`, if a square of `size` fits into it.
+function withoutPatches(mask, relative, width, height, size) {
+  for (let shadow = 0; shadow < 2; shadow++) {
+    const threshold = f32(otsu(relative.filter((_, at) => mask[at])));
+    const faint = mask.map((each, at) => each & (relative[at] <= threshold));
+    const strong = mask.map((each, at) => each & !faint[at]);
+    const isPatch = extremum(faint, width, height, size, -1).some(Boolean) && mean(faint) < 0.5;
+    if (!isPatch || !strong.some(Boolean)) return;
+    const [light, dark] = [faint, strong].map((part) => mean(relative.filter((_, at) => part[at])));
+    if (dark < f32(f32(DARKER) * light)) return;
+    mask.set(strong);
+  }
 }
 
 function rankedMarks(picture, count) {

@@ -123,6 +123,12 @@ def under_a_lamp(grey: np.ndarray) -> None:
     grey *= 1.1 / (1 + (np.hypot(rows, columns) / 150) ** 2)
 
 
+def where_two_shadows_overlap(grey: np.ndarray) -> None:
+    rows, columns = np.ogrid[0:280, 0:280]
+    for row, column in ((110, 70), (180, 120)):
+        grey[np.hypot((rows - row) / 60, (columns - column) / 90) < 1] *= 0.65
+
+
 def on_ruled_paper(grey: np.ndarray) -> None:
     for top in range(20, 280, 40):
         grey[top : top + 2] = np.minimum(grey[top : top + 2], 150)
@@ -148,7 +154,10 @@ def beside_a_table(grey: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "taken",
-    [half_in_shadow, under_a_lamp, on_ruled_paper, on_squared_paper, in_a_frame, in_a_printed_box, beside_a_table],
+    [
+        *(half_in_shadow, where_two_shadows_overlap, under_a_lamp, on_ruled_paper, on_squared_paper),
+        *(in_a_frame, in_a_printed_box, beside_a_table),
+    ],
 )
 def test_a_photographed_digit_is_read_as_on_plain_paper(taken: Callable[[np.ndarray], None]) -> None:
     photograph = SEVEN.copy()
@@ -184,12 +193,18 @@ def over_the_edge(grey: np.ndarray) -> None:
     grey[:, :100] = 235
 
 
+def only_a_shadow(grey: np.ndarray) -> None:
+    rows, columns = np.ogrid[0:280, 0:280]
+    grey[columns > 150 + 0.15 * rows] *= 0.55
+
+
 @pytest.mark.parametrize(
     ("drawn", "warning"),
     [
         (two_sevens, "2 marks of equal size"),
         (a_scribble, "more strokes than a digit has"),
         (over_the_edge, "it runs over the edge"),
+        (only_a_shadow, "it runs over the edge"),
     ],
 )
 def test_a_picture_that_is_unclear_is_read_with_its_reason(drawn: Callable[[np.ndarray], None], warning: str) -> None:

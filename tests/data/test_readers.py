@@ -56,7 +56,8 @@ def test_a_folders_unreadable_pictures_are_listed_and_the_others_are_read(tmp_pa
 
 
 def test_hidden_folders_and_the_thumbnails_of_a_nas_are_left_alone(tmp_path: Path) -> None:
-    for folder in (".", ".ipynb_checkpoints", "sub/.cache", "@eaDir/a.png", "__MACOSX"):
+    hidden = (".ipynb_checkpoints", "sub/.cache", "@eaDir/a.png", "@Recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
+    for folder in (".", *hidden):
         write_pictures(tmp_path / folder, PIXELS[:1])
     (chunk,) = readers.chunks(tmp_path)
     assert chunk.names == ["000.png"]
@@ -78,9 +79,10 @@ def test_what_is_not_read_is_counted_once(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     pages = [Image.fromarray(page) for page in PIXELS[:3]]
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "scan2.jpg", "PNG", save_all=True, append_images=pages[1:])  # an animated one
     first, *others = readers.chunks(tmp_path, size=1)
     assert first.left_out == {".gif files, which are not read": 2, ".heic files, which are not read": 1}
-    assert [chunk.left_out for chunk in others] == [{}, {}, {"files of which the first page alone is read": 1}]
+    assert [chunk.left_out for chunk in others] == [{}, {}] + 2 * [{"files of which the first page alone is read": 1}]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open any folder")

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -138,6 +140,30 @@ def test_a_full_disk_stops_no_request_and_what_waits_is_kept_once_there_is_room(
     with contextlib.closing(sqlite3.connect(small_disk / "served.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert load.answered.keys() <= kept(small_disk / "served.db")
+
+
+def test_a_database_that_is_put_back_is_read_and_one_that_is_gone_is_not_made_anew(used: Project) -> None:
+    process, port = serve(used)
+    copy, away = used.root / "copy.db", used.root / "away.db"
+
+    def health() -> dict[str, object]:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+            return dict(json.loads(answer.read()))
+
+    shutil.copy(used.database, copy)
+    with contextlib.closing(sqlite3.connect(copy)) as database, database:
+        database.execute("DELETE FROM registered_model_aliases")
+    used.database.rename(away)
+    try:
+        eventually(lambda: "is gone: put it back" in str(health()["last_error"]))
+        assert not used.database.exists()
+        copy.rename(used.database)
+        eventually(lambda: "has no champion" in str(health()["last_error"]))
+    finally:
+        away.replace(used.database)
+    eventually(lambda: health()["last_error"] is None)
+    process.terminate()
+    process.communicate(timeout=20)
 
 
 def test_a_log_that_is_locked_for_long_delays_no_request(used: Project) -> None:

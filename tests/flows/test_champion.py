@@ -51,8 +51,8 @@ def test_history_lists_every_decision_with_its_reason(dataset: list[str], capsys
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["time", "(UTC)", "version", "decision", "champion", "holdout", "by", "why", "data"]
     expected = [
-        ("promoted", "– → 1", "97.11%"),
-        ("promoted", "1 → 2", "98.22%"),
+        ("promoted", "– → 1", "97.11 %"),
+        ("promoted", "1 → 2", "98.22 %"),
         ("rolled back", "2 → 1", "it fails on sevens"),
         ("promoted by hand", "1 → 2", "it does not"),
     ]
@@ -117,6 +117,15 @@ def test_promote_makes_any_version_the_champion(
     assert capsys.readouterr().out == "The champion is version 1, in place of version 2\n"
 
 
+def test_a_reason_cannot_steer_the_terminal(
+    registry: Registry, dataset: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    champion.app(["promote", "1", "--reason", "a\n\x1b[31m", *dataset])
+    capsys.readouterr()
+    champion.app(["history", *dataset])
+    assert "a\\n\\x1b[31m" in capsys.readouterr().out
+
+
 def test_a_model_that_does_not_exist_is_said_not_to_by_every_command(registry: Registry) -> None:
     for command in (["history"], ["list"], ["rollback"], ["promote", "1", "--reason", "a test"]):
         with pytest.raises(ValueError, match=f"there is no model my-own-mlp: the models are .*{registry.name}"):
@@ -166,12 +175,12 @@ from flows import champion
 
 champion.app(["history", *sys.argv[1:]])
 champion.app(["list", *sys.argv[1:]])
-print("imported:", {"torch", "scipy.stats", "prefect"} & sys.modules.keys())
+print("imported:", {"torch", "scipy.stats", "sklearn", "prefect"} & sys.modules.keys())
 """
 
 
 def test_history_and_list_are_shown_without_the_heavy_imports(dataset: list[str]) -> None:
     command = [sys.executable, "-c", HISTORY, *dataset]
     result = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
-    assert "98.22%" in result.stdout
+    assert "98.22 %" in result.stdout
     assert "imported: set()" in result.stdout

@@ -18,4 +18,4 @@ def test_a_network_that_does_not_beat_guessing_is_a_warning(
         torch.nn.init.zeros_(parameter)
     with runs.start_run(params={}, tags={}) as run:
         evaluate(mlp, splits, run, epoch=1)
-    assert "always answering with the most frequent class is right on 11.35% of the holdout" in caplog.text
+    assert "always answering with the most frequent class is right on 11.35 % of the holdout" in caplog.text

@@ -49,7 +49,7 @@ def test_a_challenger_with_as_many_but_other_mistakes_is_promoted() -> None:
 def test_the_floor_holds_whatever_the_champions_accuracy() -> None:
     decision = compare(predictions(wrong=range(301)), predictions(wrong=range(400)))
     assert failed(decision) == ["floor"]
-    assert decision.reasons == ("accuracy 96.99%, the champion's 96.00% (required: at least 97.00%)",)
+    assert decision.reasons == ("accuracy 96.99 %, the champion's 96.00 % (required: at least 97.00 %)",)
     assert compare(predictions(wrong=range(300)), predictions(wrong=range(400))).promoted
 
 
@@ -62,7 +62,7 @@ def test_a_significantly_worse_challenger_is_rejected() -> None:
 def test_a_challenger_whose_loss_may_be_too_large_is_rejected_though_not_significantly_worse() -> None:
     decision = compare(predictions(wrong=range(180, 400)))  # 180 wins, 200 losses
     assert failed(decision) == ["margin"]
-    assert decision.reasons == ("may be up to 0.53% less accurate (required: at most 0.50%)",)
+    assert decision.reasons == ("may be up to 0.53 % less accurate (required: at most 0.50 %)",)
 
 
 def test_a_challenger_is_rejected_if_the_recall_of_one_class_falls_too_far() -> None:
@@ -105,8 +105,8 @@ def test_without_a_floor_a_version_must_be_significantly_better_than_guessing() 
     decision = decide(predictions(wrong=range(9_000)), CHAMPION, LABELS, Gate(), reload_gap=0)
     answer = "always answering with the most frequent class"
     assert decision.reasons[0] == (
-        "accuracy 10.00%, the champion's 98.00%; p against guessing is 0.5 "
-        f"(required: significantly more than the 10.00% of {answer}, p below 0.05)"
+        "accuracy 10.00 %, the champion's 98.00 %; p against guessing is 0.5 "
+        f"(required: significantly more than the 10.00 % of {answer}, p below 0.05)"
     )
 
 

@@ -52,7 +52,11 @@ def test_a_relative_address_is_the_same_file_from_every_folder(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:5000", "mlruns", "file:///tmp/mlruns", "postgres://me:secret@db/mlflow"]
+    "address",
+    [
+        *("127.0.0.1:5000", "mlruns", "file:///tmp/mlruns", "postgres://me:secret@db/mlflow"),
+        *("sqlite://", "sqlite:///:memory:", "sqlite:////tmp"),
+    ],
 )
 def test_an_address_of_another_kind_is_refused_with_examples(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -81,6 +85,35 @@ def test_a_database_that_another_program_holds_is_said_to_be_in_use(
         with pytest.raises(sqlite.StoreError, match=r"mlflow.db is locked: another program is using it") as error:
             store.prepare()
     assert "move it away" not in str(error.value)
+
+
+def test_a_copy_of_a_project_whose_database_is_locked_is_said_to_be_in_use(
+    empty_store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "copy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    with closing(sqlite3.connect(tmp_path / "copy" / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite.StoreError, match="locked; another program is using it"), store.as_store_errors():
+            store.prepare()
+
+
+def test_a_database_that_was_moved_away_is_not_made_anew(empty_store: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
+    with pytest.raises(sqlite.StoreError, match=r"mlflow\.db is gone: put it back"):
+        store.client()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_database_server_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")
+    with pytest.raises(sqlite.StoreError, match="Connection refused") as error, store.as_store_errors():
+        store.prepare()
+    assert "secret" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_deleted_experiment_is_restored_with_its_runs_by_the_next_run(

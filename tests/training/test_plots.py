@@ -51,8 +51,8 @@ def test_figures_show_the_names_of_classes_and_shorten_long_ones() -> None:
     images, labels, probabilities = IMAGES[:3], np.array([0, 1, 2]), np.eye(3)[[1, 1, 0]]
     figure = plots.confident_mistakes(images, labels, probabilities, names)
     assert titles(figure)[:2] == [
-        "Label: cat, Predict: dog (100.0%)",
-        "Label: a name far too …, Predict: cat (100.0%)",
+        "Label: cat, Predict: dog (100.0 %)",
+        "Label: a name far too …, Predict: cat (100.0 %)",
     ]
     assert titles(plots.predictions(images, labels, labels, names))[0] == "Label: cat, Predict: cat"
     (axes,) = plots.confusion_matrix(np.eye(3, dtype=int), names).axes
@@ -132,7 +132,7 @@ def test_the_most_confident_mistake_comes_first() -> None:
     probabilities[3] = np.eye(10)[7] * 0.6
     probabilities[5] = np.eye(10)[6] * 0.9
     figure = plots.confident_mistakes(IMAGES, LABELS, probabilities)
-    assert titles(figure)[:2] == ["Label: 5, Predict: 6 (90.0%)", "Label: 3, Predict: 7 (60.0%)"]
+    assert titles(figure)[:2] == ["Label: 5, Predict: 6 (90.0 %)", "Label: 3, Predict: 7 (60.0 %)"]
     assert figure.get_suptitle() == "THE MOST CONFIDENT OF 2 MISTAKES IN 12 IMAGES"
 
 
@@ -169,4 +169,4 @@ def test_slices_show_choices_by_name_and_the_learning_rate_on_a_log_scale() -> N
 def test_importance_has_a_bar_for_each_parameter() -> None:
     (axes,) = plots.importance({"lr": 0.7, "dropout": 0.3}).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "dropout"]
-    assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
+    assert [text.get_text() for text in axes.texts] == ["70 %", "30 %"]

@@ -61,9 +61,9 @@ def test_each_trial_is_reported_with_its_score_and_the_best_so_far(storage: str)
     study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
     for outcome in (Outcome(0.5), Outcome(0.25), "it failed"):
         tell(study, study.ask().number, outcome)
-    assert progress(study, 0) == "Trial 0 complete, 50.00% on the validation part; the best is trial 0, 50.00%"
-    assert progress(study, 1) == "Trial 1 complete, 25.00% on the validation part; the best is trial 0, 50.00%"
-    assert progress(study, 2) == "Trial 2 fail; the best is trial 0, 50.00%"
+    assert progress(study, 0) == "Trial 0 complete, 50.00 % on the validation part; the best is trial 0, 50.00 %"
+    assert progress(study, 1) == "Trial 1 complete, 25.00 % on the validation part; the best is trial 0, 50.00 %"
+    assert progress(study, 2) == "Trial 2 fail; the best is trial 0, 50.00 %"
 
 
 def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:
