@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -47,18 +48,17 @@ class Project:
     """A copy of the project: all that it writes, and Prefect's home, is in its folder."""
 
     root: Path
-    like: Path | None = None  # another, whose data and Prefect database it copies
+    like: Path | None = None  # another, whose data it copies, and its Prefect database as it was
     started: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for room in ("flows", "tasks", "serving", "mnist_pipeline"):
-            shutil.copytree(ROOT / room, self.root / room, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / room, self.root / room)
         for folder in (self.home, self.temporary):
             folder.mkdir()
         if self.like:
             shutil.copytree(self.like / "MNIST_data", self.root / "MNIST_data")
-            for file in (self.like / "prefect").glob("prefect.db*"):
-                shutil.copy(file, self.home)
+            shutil.copy(self.like / "prefect.db", self.home)
 
     @property
     def home(self) -> Path:
@@ -126,6 +126,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that has trained before."""
     project = Project(tmp_path_factory.mktemp("faults") / "used")
     project.trains("--epochs", "1", "--hidden")
+    with contextlib.closing(sqlite3.connect(project.home / "prefect.db")) as database:
+        database.execute("VACUUM INTO ?", [str(project.root / "prefect.db")])  # no schedule has run yet
     return project
 
 

@@ -123,7 +123,7 @@ def test_a_path_that_mlflow_would_misread_is_refused(letter: str, make_project: 
 
 
 def test_no_model_name_leads_outside_the_project(project: Project) -> None:
-    names = ["../../escaped", "models:/../../escaped/1", "models:/mnist-mlp@../x", "models:/a'b/1"]
+    names = ["../../escaped", "models:/../../escaped/1"]
     np.save(project.root / "image.npy", np.zeros((1, 28, 28), np.uint8))
     for process in [project.start("flows/predict_flow.py", "image.npy", "--model", name) for name in names]:
         fails(process)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import KILLS, MakeProject, Process, Project
+from tests.faults.conftest import KILLS, Process, Project
 from tests.faults.test_kills import prefect_states, statuses
 from tests.faults.test_schedule import COMMAND as EVERY_FIVE_SECONDS
 from tests.servers import eventually, free_port
@@ -22,12 +22,6 @@ COMMANDS = {
 }
 LONG = ["--cron", "* * * * *", "--epochs", "300", "--hidden", "16", "--batch-size", "512"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.fixture
-def project(make_project: MakeProject, tmp_path: Path) -> Project:
-    """One without another's Prefect database, in which a schedule that was killed may hold the only slot."""
-    return make_project(tmp_path / "project", fresh=True)
 
 
 def living(project: Project) -> list[str]:
