@@ -42,7 +42,7 @@ def measure(half: str, count: int) -> None:
     versions, version = registry.resolve(CHAMPION)
     network = load_network(versions.uri(version))
     seconds, rows = 0.0, []
-    print("| kind | right, % | without a warning, % | of these right, % |\n| --- | --- | --- | --- |")
+    print("| kind | right | without a warning | of these right |\n| --- | --- | --- | --- |")
     for kind in KINDS[half] + UNCLEAR[half]:
         readings, labels = [], []
         for picture, label in pictures(kind, count):

@@ -39,10 +39,15 @@ def test_this_machines_own_servers_are_reached_without_a_proxy(
     assert os.environ["NO_PROXY"].startswith(proxies.get("NO_PROXY", "127.0.0.1"))
 
 
-def test_a_notebooks_plotting_backend_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+@pytest.mark.parametrize(
+    ("name", "value"), [("MPLBACKEND", "module://matplotlib_inline.backend_inline"), ("WEB_CONCURRENCY", "abc")]
+)
+def test_what_a_notebook_or_a_hosting_service_sets_is_left_out(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
     amend_environment()
-    assert "MPLBACKEND" not in os.environ
+    assert name not in os.environ
 
 
 def test_windows_is_one_line_that_names_wsl(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ GAP = 0.012  # that may break a stroke
 SMALLEST = 0.06  # a mark smaller than this is a speck
 LIKE_LINES = 1.2  # times the contrast of lines: less dark than this is one, if there is darker ink
 PATCH = 0.04  # a square of paper in a shadow
+PATCHES = 0.5  # of the picture: what covers more of it is its paper
 DARKER = 1.6  # times as dark as that: ink
 FAINTEST = 0.09  # of the paper's brightness: what is less dark than this does not stand out
 DARKEST = 40  # of 255: paper in a deep shadow
@@ -243,7 +244,7 @@ def without_patches(mask: np.ndarray, relative: np.ndarray, size: int) -> np.nda
     for _ in range(2):  # two shadows may differ
         threshold = otsu(relative[mask])
         faint, strong = mask & (relative <= threshold), mask & (relative > threshold)
-        is_patch = eroded(faint, size).any() and faint.mean() < 0.5  # what covers more of the picture is its paper
+        is_patch = eroded(faint, size).any() and faint.mean() < PATCHES
         if not is_patch or not strong.any() or relative[strong].mean() < DARKER * relative[faint].mean():
             break
         mask = strong

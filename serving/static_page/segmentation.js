@@ -9,6 +9,7 @@ const GAP = 0.012;
 const SMALLEST = 0.06;
 const LIKE_LINES = 1.2;
 const PATCH = 0.04;
+const PATCHES = 0.5;
 const DARKER = 1.6;
 const FAINTEST = 0.09;
 const DARKEST = 40;
@@ -85,7 +86,7 @@ function withoutPatches(mask, relative, width, height, size) {
     const threshold = f32(otsu(relative.filter((_, at) => mask[at])));
     const faint = mask.map((each, at) => each & (relative[at] <= threshold));
     const strong = mask.map((each, at) => each & !faint[at]);
-    const isPatch = extremum(faint, width, height, size, -1).some(Boolean) && mean(faint) < 0.5;
+    const isPatch = extremum(faint, width, height, size, -1).some(Boolean) && mean(faint) < PATCHES;
     if (!isPatch || !strong.some(Boolean)) return;
     const [light, dark] = [faint, strong].map((part) => mean(relative.filter((_, at) => part[at])));
     if (dark < f32(f32(DARKER) * light)) return;
