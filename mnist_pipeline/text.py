@@ -1,4 +1,4 @@
-"""Names of files and classes come from users: here they stay plain text wherever they could mean something else."""
+"""Text for people: names that users chose stay plain wherever they could mean something else; counts and tables."""
 
 import re
 from collections.abc import Sequence

@@ -10,12 +10,12 @@ import numpy as np
 
 def dilated(values: np.ndarray, size: int) -> np.ndarray:
     """Return the largest of `values` (H, W) in a square of `size`, an odd number, around each."""
-    return _along_columns(np.maximum, _along_columns(np.maximum, values, size).T, size).T
+    return _in_squares(np.maximum, values, size)
 
 
 def eroded(values: np.ndarray, size: int) -> np.ndarray:
     """Return the least of `values` (H, W) in a square of `size`, an odd number, around each."""
-    return _along_columns(np.minimum, _along_columns(np.minimum, values, size).T, size).T
+    return _in_squares(np.minimum, values, size)
 
 
 def closed(values: np.ndarray, size: int) -> np.ndarray:
@@ -33,6 +33,10 @@ def opened_columns(mask: np.ndarray, length: int) -> np.ndarray:
     whole = _windows(np.minimum, mask, length)
     outside = np.zeros((length - 1, mask.shape[1]), mask.dtype)
     return _windows(np.maximum, np.concatenate([outside, whole, outside]), length)
+
+
+def _in_squares(extreme: Callable[..., np.ndarray], values: np.ndarray, size: int) -> np.ndarray:
+    return _along_columns(extreme, _along_columns(extreme, values, size).T, size).T
 
 
 def _along_columns(extreme: Callable[..., np.ndarray], values: np.ndarray, length: int) -> np.ndarray:

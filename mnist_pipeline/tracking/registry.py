@@ -218,8 +218,8 @@ class Registry:
         command that moves a champion finishes it.
         """
         if entry.champion and entry.champion != entry.champion_before:
-            for check in (ledger.check_not_pruned, check_has_model):
-                check(self._get(entry.champion))
+            ledger.check_not_pruned(champion := self._get(entry.champion))
+            check_has_model(champion)
         data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
         entry = replace(entry, data=data, time=time)
         self._set_tag(entry.version, UNFINISHED, entry.to_json())

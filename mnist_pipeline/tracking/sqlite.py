@@ -78,9 +78,10 @@ def check_database(database: Path) -> None:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             _check_revision(database, connection, revision)
     except (sqlite3.DatabaseError, TypeError) as error:
-        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_BUSY"):
             raise StoreError(f"the database {database} is locked: {IN_USE_REMEDY}") from None
-        if getattr(error, "sqlite_errorname", "").startswith(UNREADABLE):
+        if name.startswith(UNREADABLE):
             raise StoreError(
                 f"the database {database} cannot be read ({error}): check its disk and its rights"
             ) from None
