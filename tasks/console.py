@@ -5,26 +5,31 @@ import multiprocessing
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
-FAILED = ("Finished in state Failed", "Finished in state Crashed")
+ENDED = "Finished in state "
+CANCELLED = "Finished in state Running"  # Prefect's word for it
 NEEDLESS = (
     "View at ",  # the flow run's page, which opens only while a server with the UI is up
-    "Finished in state Running",  # what was cancelled
+    "Running hook ",  # of the webhook, which speaks up if it fails
+    "Hook ",
 )
 
 
 class Console(PrefectConsoleHandler):
-    """Prefect's handler, less what is better said elsewhere: a command ends with its error.
+    """Prefect's handler, less what is better said elsewhere: a command ends with its result, or its error.
 
     `PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS` names it, so that the processes that a command starts use it too.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print `record`, unless it is needless."""
-        message = record.getMessage()
-        if record.name in ("prefect.flow_runs", "prefect.task_runs"):
-            failed = record.name == "prefect.flow_runs" and message.startswith(FAILED)
-            served = multiprocessing.parent_process() is not None  # the run of a schedule, which has no other last word
-            if not (failed and served) and (failed or record.levelno >= logging.ERROR or message.startswith(NEEDLESS)):
-                return
+        if record.name in ("prefect.flow_runs", "prefect.task_runs") and self._is_needless(record):
+            return
         record.exc_info = record.exc_text = None  # the API's handler, on the inner logger, has it already
         super().emit(record)
+
+    def _is_needless(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.name == "prefect.flow_runs" and message.startswith(ENDED):
+            served = multiprocessing.parent_process() is not None  # the run of a schedule, which has no other last word
+            return not served or message.startswith(CANCELLED)
+        return record.levelno >= logging.ERROR or message.startswith(NEEDLESS)

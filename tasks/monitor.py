@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.logging import get_run_logger
 
 from mnist_pipeline import monitoring, review
 from mnist_pipeline.data import drift
@@ -57,6 +56,4 @@ def watch_answers(
         figure = plots.monitoring(watched.distributions, watched.indices, (drift.MODERATE, drift.LARGE), by_chance)
         run.log_figure(figure, "monitoring")
     create_table_artifact(watched.rows, key="monitoring", description=watched.message)
-    if watched.verdict != "fine":
-        get_run_logger().warning(watched.message)
     return watched

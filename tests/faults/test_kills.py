@@ -15,7 +15,7 @@ import mlflow
 import pytest
 
 from mnist_pipeline.tracking import models
-from tests.faults.conftest import KILLS, TINY, MakeProject, Project, succeeds
+from tests.faults.conftest import KILLS, TINY, MakeProject, Project, reach, succeeds
 from tests.servers import eventually
 
 
@@ -79,6 +79,35 @@ def test_after_kills_at_any_moment_the_next_command_succeeds(
     project.trains()
     check_all_is_well(project, finished + 1)
     check_champion(project)
+
+
+PATIENT = ["--epochs", "30", "--hidden", "16", "--batch-size", "128", "--lr", "0.03"]
+PATIENT += ["--validation", "0.1", "--patience", "3"]
+
+
+def stopped_early(project: Project) -> tuple[str, str, list[float], bytes]:
+    """Return the best epoch of the project's only run, why it stopped, each epoch's loss, and the weights."""
+    (run,) = runs(project)
+    (weights,) = project.root.glob("mlartifacts/**/state_dict.pt")
+    losses = [metric.value for metric in project.mlflow.get_metric_history(run.info.run_id, "val_loss")]
+    return run.data.tags["best_epoch"], run.data.tags["stopped"], losses, weights.read_bytes()
+
+
+def test_a_training_with_patience_that_is_killed_ends_with_the_same_best_weights(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
+    whole, killed = make_project(tmp_path / "whole"), make_project(tmp_path / "killed")
+    whole.trains(*PATIENT)
+    best, _, losses, _ = stopped_early(whole)
+    assert len(losses) == int(best) + 3
+    odd = range(1, len(losses), 2)  # another epoch may have been kept by the time of the kill
+    for epoch in sorted({odd[0], odd[len(odd) // 2], odd[-1]}):
+        process = killed.train(*PATIENT)
+        reach(process, f"Epoch: {epoch}/")
+        process.kill()
+        process.wait()
+    assert "Resuming the MLflow run" in killed.trains(*PATIENT)
+    assert stopped_early(killed) == stopped_early(whole)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -19,6 +19,8 @@ LOG = [
         "Finished in state Failed('Task run encountered an exception: ValueError: no')",
     ),
     ("prefect.flow_runs", logging.ERROR, "Encountered exception during execution: ValueError('no')"),
+    ("prefect.flow_runs", logging.INFO, "Running hook 'notify_of_state' in response to entering state 'Failed'"),
+    ("prefect.flow_runs", logging.INFO, "Hook 'notify_of_state' finished running successfully"),
     (
         "prefect.flow_runs",
         logging.INFO,
@@ -35,10 +37,10 @@ def printed() -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_command_prints_no_error_of_its_run_as_it_ends_with_it() -> None:
+def test_a_command_prints_neither_the_errors_nor_the_end_of_its_run_as_it_tells_them_itself() -> None:
     assert printed() == [LOG[0][2], LOG[2][2]]
 
 
-def test_the_run_of_a_schedule_prints_its_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_of_a_schedule_prints_how_it_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)  # as in a process that the schedule started
-    assert printed() == [LOG[0][2], LOG[2][2], LOG[6][2]]
+    assert printed() == [LOG[0][2], LOG[2][2], LOG[-1][2]]
