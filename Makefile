@@ -4,7 +4,8 @@ BIN := $(CURDIR)/.venv/bin
 VENV := .venv/installed
 # A module is compiled when it is first imported: to compile all that torch brings takes a minute
 PIP_OPTIONS := --disable-pip-version-check --no-compile --constraint constraints.txt
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # a file's tests share what they start
+# A file's tests share what they start; files are begun in the order in which they are collected
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: start train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean reset
 

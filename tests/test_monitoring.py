@@ -17,6 +17,7 @@ from mnist_pipeline.monitoring import Reference, confidence_shift
 from mnist_pipeline.served import Review, Served
 from mnist_pipeline.training.evaluation import coverage
 from mnist_pipeline.watch import Watch
+from tests.answers import answer
 
 
 def probabilities(labels: torch.Tensor, *, unsure: float = 0.05) -> torch.Tensor:
@@ -42,16 +43,7 @@ def reference(splits: Splits) -> Reference:
 def answers(part: Examples, *, count: int = 300, unsure: float = 0.05) -> list[Served]:
     rows = probabilities(part.labels[:count], unsure=unsure).numpy()
     return [
-        Served(
-            id=f"{number:032x}",
-            model="mnist-mlp",
-            version=1,
-            source="page",
-            pixels=pixels,
-            classes=tuple("0123456789"),
-            probabilities=row,
-            seconds=0.002,
-        )
+        answer(number, pixels, row, seconds=0.002)
         for number, (pixels, row) in enumerate(zip(part.pixels.numpy(), rows, strict=False))
     ]
 

@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
-from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,13 @@ def commands(script: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def made(words: list[str]) -> list[str]:
+    """Return what `make` would run: it comes last, after what builds the environment."""
+    make = ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *words[1:]]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "ARGS"))}
+    return commands(subprocess.run(make, capture_output=True, check=True, text=True, env=environment).stdout)[-1]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with what the README supposes to be there."""
@@ -52,11 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("words", [words for block in blocks("console") for words in commands(block)], ids=shlex.join)
 def test_a_command_of_the_readme_has_options_that_exist(words: list[str], folder: Path) -> None:
-    if words[0] == "make":  # what it would run comes last, after what builds the environment
-        make = ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *words[1:]]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "ARGS"))}
-        words = commands(subprocess.run(make, capture_output=True, check=True, text=True, env=environment).stdout)[-1]
-    program, *rest = dropwhile(lambda word: "=" in word, words)  # variables for the command
+    program, *rest = made(words) if words[0] == "make" else words
     if Path(program).name == "python":
         script, *options = rest[1:] if rest[0] == "-m" else rest
         if script in PARSERS:

@@ -1,5 +1,6 @@
 """The page in a real browser, and a run in MLflow's UI and in Prefect's."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -61,8 +62,9 @@ def draw(page: "Page", strokes: list[list[tuple[int, int]]]) -> None:
         x, y = points[0]
         page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
         page.mouse.down()
-        for _, (x, y) in pairwise(points):
-            page.mouse.move(box["x"] + x * scale, box["y"] + y * scale, steps=8)
+        for here, (x, y) in pairwise(points):
+            steps = max(1, round(math.dist(here, (x, y)) / 15))  # each takes the browser a while
+            page.mouse.move(box["x"] + x * scale, box["y"] + y * scale, steps=steps)
         page.mouse.up()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_pipeline.served import Served, ServedLog
+from mnist_pipeline.served import ServedLog
+from tests.answers import answer
 from tests.faults.conftest import Project, fails, succeeds
 
 COMMAND = "flows/monitor_flow.py"
@@ -18,22 +19,12 @@ COMMAND = "flows/monitor_flow.py"
 
 def kept(file: Path, *, count: int = 60, ahead: timedelta = timedelta(0)) -> Path:
     with contextlib.closing(ServedLog(file)) as log:
-        rng = np.random.default_rng(0)
-        log.append(
-            [
-                Served(
-                    id=f"{number:032x}",
-                    model="mnist-mlp",
-                    version=1,
-                    source="page",
-                    pixels=rng.integers(0, 255, (28, 28), np.uint8),
-                    classes=tuple("0123456789"),
-                    probabilities=np.full(10, 0.1, np.float32),
-                    time=datetime.now(UTC) + ahead,
-                )
-                for number in range(count)
-            ]
+        images, rows = (
+            np.random.default_rng(0).integers(0, 255, (count, 28, 28), np.uint8),
+            np.full(10, 0.1, np.float32),
         )
+        time = datetime.now(UTC) + ahead
+        log.append([answer(number, image, rows, time=time) for number, image in enumerate(images)])
         for number in range(30):
             log.correct(f"{number:032x}", "7")
         log.review({f"{number:032x}": ("accepted", "7") for number in range(30)})

@@ -1,18 +1,24 @@
-"""Nothing is sent anywhere: the commands of the README and of architecture.md look up no name but this machine's."""
+"""The commands of the README and of architecture.md run as they are written, and look up no name but this machine's."""
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.data import mnist
+from mnist_pipeline.data.source import DataSource
+from tests.data.files import write_pictures
 from tests.faults.conftest import Process, Project, reach, succeeds
 from tests.servers import answers, eventually, free_ports
+from tests.test_readme import commands, made
 
 WATCH = """
 import os, sys
@@ -28,7 +34,8 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 """
-TINY = ["--epochs", "1", "--hidden", "16", "--batch-size", "512"]
+BUILD = ("python3", "pip", "pytest")  # these commands' subject is the environment that this test runs in
+DOWNLOADED = "fashion-mnist"
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "None", ""}
 REMOVED = ("DO_NOT_TRACK", "CI", "GITHUB_", "PYTEST_", "PREFECT_", "MLFLOW_")  # what would turn telemetry off by itself
 
@@ -73,42 +80,98 @@ class Watched:
 
 
 def documented(file: str, ports: dict[str, int]) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Yield the commands of Prefect and MLflow on a page, with what is exported before them, on other ports."""
+    """Yield the commands of a page, with what is exported before them: each once, on other ports, and shorter."""
+    seen: list[list[str]] = []
     for block in re.findall(r"```console\n(.*?)```", (ROOT / file).read_text(), re.DOTALL):
         exports: dict[str, str] = {}
-        for line in block.replace("\\\n", " ").splitlines():
-            for port, other in ports.items():
-                line = line.replace(port, str(other))
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["export"]:
+        for words in commands(block):
+            if words[0] == "export":
                 exports |= dict(word.split("=", 1) for word in words[1:])
-            elif words and Path(words[0]).name in ("prefect", "mlflow"):
-                yield exports, [str(Path(sys.executable).with_name(Path(words[0]).name)), *words[1:]]
+                continue
+            name, *rest = made(words) if words[0] == "make" else words
+            command = shorter([Path(name).name, *(elsewhere(word, ports) for word in rest)])
+            left_out = command[0] in BUILD or DOWNLOADED in command or is_variant(command)
+            if not left_out and command not in seen:
+                seen.append(command)
+                yield {name: elsewhere(value, ports) for name, value in exports.items()}, command
 
 
-def serves(process: Process, port: str) -> bool:
+def elsewhere(text: str, ports: dict[str, int]) -> str:
+    for port, other in ports.items():
+        text = text.replace(port, str(other))
+    return text
+
+
+def is_variant(words: list[str]) -> bool:
+    """Return whether a command is another one with other options, which test_readme.py parses."""
+    training = "flows/train_flow.py" in words and "--dataset" not in words and len(words) > 4
+    return training or ("flows/sweep_flow.py" in words and not {"--resume", "--pruner"}.isdisjoint(words))
+
+
+def shorter(words: list[str]) -> list[str]:
+    """Return a training or a sweep with an epoch and a few trials."""
+    if "flows/sweep_flow.py" in words:
+        return with_option(with_option(words, "--trials", "2"), "--epochs", "1")
+    return with_option(words, "--epochs", "1") if "flows/train_flow.py" in words else words
+
+
+def with_option(words: list[str], option: str, value: str) -> list[str]:
+    if option not in words:
+        return [*words, option, value]
+    place = words.index(option) + 1
+    return [*words[:place], value, *words[place + 1 :]]
+
+
+def as_server(words: list[str], ports: dict[str, int]) -> tuple[list[str], int]:
+    """Return a command with its port, if it is a server, and that port; 0 for other commands."""
+    if "serving" in words:
+        return [*words, "--port", str(ports["8000"]), "--log"], ports["8000"]  # what is then watched
+    if "flows.ui" in words:
+        port = ports["5000" if "mlflow" in words else "4200"]
+        return [*words, "--port", str(port)], port
+    return words, int(words[words.index("--port") + 1]) if "--port" in words else 0
+
+
+def serves(process: Process, port: int) -> bool:
     assert process.poll() is None, process.communicate()
-    return answers(f"http://127.0.0.1:{port}/health")
+    return any(answers(f"http://127.0.0.1:{port}/{page}") for page in ("health", "api/health"))
 
 
-def test_the_documented_commands_of_prefect_and_mlflow_look_up_no_other_machine(project: Project) -> None:
-    watched = Watched(project)
-    succeeds(watched.start(sys.executable, "flows/train_flow.py", *TINY))
-    prefect, *others = free_ports(3)
-    ports = {"4200": prefect, "5000": others[0], "5001": others[1]}
-    address = f"http://127.0.0.1:{prefect}"
-    watched.start(sys.executable, "-m", "flows.ui", "prefect", PREFECT_UI_URL=address)
-    eventually(lambda: answers(f"{address}/api/health"))
-    commands = [*documented("README.md", ports), *documented("docs/architecture.md", ports)]
-    assert len(commands) >= 6
-    for exports, words in commands:
-        named = {name: value.replace("$PWD", str(project.root)) for name, value in exports.items() if name != "PATH"}
-        process = watched.start(*words, **named)
-        if {"serve", "server"} & set(words):
-            eventually(partial(serves, process, words[words.index("--port") + 1]), within=180)
+@pytest.fixture
+def watched(project: Project) -> Watched:
+    """A project with the images that the pages suppose to be there."""
+    digits = mnist.read("mnist", mnist.download(DataSource()))[1][1].pixels
+    for number in range(60):
+        write_pictures(project.root / "pets" / "abc"[number % 3], digits[number : number + 1])
+    write_pictures(project.root / "photos", digits[:3].repeat(10, axis=1).repeat(10, axis=2))
+    shutil.copy(project.root / "photos" / "000.png", project.root / "three.png")
+    return Watched(project)
+
+
+def test_the_documented_commands_run_and_look_up_no_other_machine(watched: Watched) -> None:
+    ports = dict(zip(("4200", "5000", "5001", "8000"), free_ports(4), strict=True))
+    environment = {"PREFECT_UI_URL": f"http://127.0.0.1:{ports['4200']}"}
+    tried: Counter[str] = Counter()
+    for exports, words in [*documented("README.md", ports), *documented("docs/architecture.md", ports)]:
+        named = {name: value.replace("$PWD", str(watched.project.root)) for name, value in exports.items()}
+        named.pop("PATH", None)
+        command, port = as_server(words, ports)
+        process = watched.start(*command, **environment | named)
+        tried[words[0]] += 1
+        if port:
+            eventually(partial(serves, process, port), within=180)
+            if words[0] == "mlflow" or "mlflow" in words:
+                process.terminate()  # another on this port follows
+                process.wait()
+        elif "--cron" in words:
+            reach(process, "Next run at")
             process.terminate()
+            process.wait()
         elif "worker" in words:
             reach(process, "started")
         else:
             succeeds(process)
+    assert tried["python"] >= 15
+    assert tried["prefect"] >= 4
+    assert tried["mlflow"] >= 2
     watched.check()

@@ -20,10 +20,11 @@ from mnist_pipeline.config import FAST, FieldError
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.monitoring import Watched
-from mnist_pipeline.served import Served, ServedLog
+from mnist_pipeline.served import ServedLog
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.watch import Watch
 from tasks.notify import NOTIFY_URL
+from tests.answers import answer
 from tests.servers import webhook
 from tests.serving.test_log import served
 
@@ -38,20 +39,8 @@ def log(trained: Trained, splits: Splits, tmp_path_factory: pytest.TempPathFacto
     assert champion
     kept, images = ServedLog(file), splits.test.pixels[:80].flip(1).numpy()
     rows = trained.test.probabilities[:80].numpy()
-    kept.append(
-        [
-            Served(
-                id=f"{number:032x}",
-                model="mnist-mlp",
-                version=champion,
-                source="page",
-                pixels=image,
-                classes=splits.schema.classes,
-                probabilities=row,
-            )
-            for number, (image, row) in enumerate(zip(images, rows, strict=True))
-        ]
-    )
+    pairs = enumerate(zip(images, rows, strict=True))
+    kept.append([answer(number, image, row, version=champion) for number, (image, row) in pairs])
     for number, label in enumerate(splits.test.labels[:30].tolist()):
         kept.correct(f"{number:032x}", str(label))
     kept.close()

@@ -19,6 +19,7 @@ from mnist_pipeline.served import NotALogError, Review, Served, ServedLog, once_
 from serving import log as writer
 from serving.app import create_app
 from serving.log import LogWriter
+from tests.answers import answer
 from tests.servers import eventually
 from tests.serving.conftest import BASE
 
@@ -27,15 +28,7 @@ def served(number: int = 0, *, pixel: int | None = None) -> Served:
     pixels = np.full((28, 28), number % 256 if pixel is None else pixel, np.uint8)
     probabilities = np.full(10, 0.01, np.float32)
     probabilities[number % 10] = 0.91
-    return Served(
-        id=f"{number:032x}",
-        model="mnist-mlp",
-        version=1,
-        source="array",
-        pixels=pixels,
-        classes=tuple("0123456789"),
-        probabilities=probabilities,
-    )
+    return answer(number, pixels, probabilities, source="array")
 
 
 @pytest.fixture
