@@ -14,7 +14,7 @@ from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.served import FILE
 from mnist_pipeline.server_logs import existing_log, is_address
 from mnist_pipeline.text import counted, printable
-from mnist_pipeline.watch import Watch
+from mnist_pipeline.watch import Watch, different_logs
 
 OUT = Path("corrections-to-review")
 AT_ONCE = 1000  # corrections in one table
@@ -56,6 +56,7 @@ def review(
     if apply or withdraw:  # a decision in a copy would be lost
         check(not elsewhere, "log", " ".join(elsewhere), "the server's own file: carry it out on its machine")
     check(not out.is_file(), "out", out, "a folder")
+    log = different_logs(log)
     filled_in = sheets.read(apply) if apply else {}
     decisions = {answer: decision for answer, decision in filled_in.items() if decision[0]}
     with contextlib.ExitStack() as stack:  # all are opened before one is changed

@@ -25,6 +25,7 @@ def amend_environment() -> None:
     except RuntimeError:  # a user whom the system does not know; Prefect and MLflow ask while they are imported
         os.environ["HOME"] = "/"
     os.environ.pop("MPLBACKEND", None)  # a notebook's cannot be imported here, and figures are only saved
+    os.environ.pop("MLFLOW_REGISTRY_URI", None)  # runs and models are kept in one store, that of the tracking address
     os.environ.pop("WEB_CONCURRENCY", None)  # a hosting service's: each of our servers is one process
     unproxied = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if unproxied != "*":  # no proxy reaches this machine's own servers

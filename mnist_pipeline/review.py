@@ -14,7 +14,7 @@ from mnist_pipeline.config import ROOT
 from mnist_pipeline.contact_sheet import contact_sheet
 from mnist_pipeline.served import Review, Served
 from mnist_pipeline.spreadsheet import rows_of
-from mnist_pipeline.text import spreadsheet_text
+from mnist_pipeline.text import from_spreadsheet, spreadsheet_text
 
 COLUMNS, PANEL = 10, 84  # images in a row, pixels of each
 FIELDS = ("number", "id", "time", "model", "version", "source", "predicted", "confidence", "correct", "image", "review")
@@ -76,7 +76,7 @@ def read(table: Path) -> dict[str, tuple[Review, str]]:
 def learnt(table: str) -> frozenset[tuple[str, str]]:
     """Return the images, by their hashes, and the labels in the text of a table that `write` wrote."""
     rows = csv.DictReader(table.splitlines())
-    return frozenset((row["image"], row["correct"].removeprefix("'")) for row in rows)
+    return frozenset((row["image"], from_spreadsheet(row["correct"])) for row in rows)
 
 
 def write_extra(corrections: Sequence[Served], *, home: Path = ROOT) -> Path:

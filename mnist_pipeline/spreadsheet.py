@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_pipeline.text import FORMULA, printable
+from mnist_pipeline.text import from_spreadsheet, printable
 
 
 def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -32,5 +32,4 @@ def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _plain(cell: str) -> str:
     """Return what a cell says, without the apostrophe that keeps a spreadsheet from computing it."""
-    text = unicodedata.normalize("NFC", cell.strip())
-    return printable(text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text)
+    return printable(from_spreadsheet(unicodedata.normalize("NFC", cell.strip())))

@@ -1,5 +1,6 @@
 """What of the served images is watched, and when that leads to a retraining. Imports only what is light."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,13 @@ from mnist_pipeline.config import NO_OTHER_FIELDS, FieldError, check
 from mnist_pipeline.served import FILE
 from mnist_pipeline.server_logs import is_address
 from mnist_pipeline.text import duration
+
+
+def different_logs(places: Sequence[str]) -> tuple[str, ...]:
+    """Return logs as addresses and full paths. Raises `FieldError` if one of them is named twice."""
+    found = tuple(each if is_address(each) else str(Path(each).resolve()) for each in places)
+    check(0 < len({*found}) == len(found), "log", [*places], "one file, or different ones")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +35,7 @@ class Watch:
     """Retrain if that is the verdict, with the corrections as more training images; the gate decides."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "log", tuple(each if is_address(each) else str(Path(each).absolute()) for each in self.log)
-        )
-        check(0 < len({*self.log}) == len(self.log), "log", [*self.log], "one file, or different ones")
+        object.__setattr__(self, "log", different_logs(self.log))
         check(self.min_corrections >= 1, "min_corrections", self.min_corrections, "at least 1")
         try:
             duration(self.since)

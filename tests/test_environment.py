@@ -40,9 +40,14 @@ def test_this_machines_own_servers_are_reached_without_a_proxy(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MPLBACKEND", "module://matplotlib_inline.backend_inline"), ("WEB_CONCURRENCY", "abc")]
+    ("name", "value"),
+    [
+        ("MPLBACKEND", "module://matplotlib_inline.backend_inline"),
+        ("WEB_CONCURRENCY", "abc"),
+        ("MLFLOW_REGISTRY_URI", "sqlite:///other.db"),
+    ],
 )
-def test_what_a_notebook_or_a_hosting_service_sets_is_left_out(
+def test_what_a_notebook_a_hosting_service_or_another_project_sets_is_left_out(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)

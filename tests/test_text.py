@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_pipeline.text import figure_text, markdown_text, printable, spreadsheet_text
+from mnist_pipeline.text import figure_text, from_spreadsheet, markdown_text, printable, spreadsheet_text
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,18 @@ def test_a_figure_shows_dollar_signs() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("=1+1", "'=1+1"), ("@a", "'@a"), ("\t=1", "'\t=1"), ("+a", "'+a"), ("-1-1", "'-1-1"), ("-1", "-1"), ("a=", "a=")],
+    [
+        ("=1+1", "'=1+1"),
+        ("@a", "'@a"),
+        ("\t=1", "'\t=1"),
+        ("+a", "'+a"),
+        ("-1-1", "'-1-1"),
+        ("-1", "-1"),
+        ("a=", "a="),
+        ("'s-Hage", "''s-Hage"),
+        ("'=1", "''=1"),
+    ],
 )
 def test_a_spreadsheet_has_nothing_to_compute(name: str, shown: str) -> None:
     assert spreadsheet_text(name) == shown
+    assert from_spreadsheet(shown) == name

@@ -122,6 +122,8 @@ def _class_name(name: str, where: Path) -> str:
     """Return the name of a class, in the one form of its letters that Linux and macOS may both write."""
     if (shown := printable(name)) != name:
         raise ValueError(f"{where} holds a class whose name cannot be shown, {shown}: rename it")
+    if name != name.strip():  # which a table would lose
+        raise ValueError(f"{where} holds a class whose name begins or ends with a space, {name!r}: rename it")
     return unicodedata.normalize("NFC", name)
 
 

@@ -4,7 +4,7 @@ import getpass
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 Alias = Literal["champion", "previous_champion", "challenger"]
 
+UNFINISHED = "ledger_unfinished"  # tag with an entry from before the aliases are moved until all of it is recorded
 PRUNED = "pruned"  # tag with the day on which the model of a version was deleted; the ledger remains
 TAG_PREFIX = "ledger/"  # and the time, in UTC
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -83,6 +84,14 @@ def entries_of(version: Any) -> list[LedgerEntry]:
     """Return the entries about one of MLflow's model versions, without tags that only look like one."""
     tags = [(name, text) for name, text in version.tags.items() if name.startswith(TAG_PREFIX)]
     return [entry for name, text in tags if (entry := read_entry(name, text))]
+
+
+def unfinished(versions: Iterable[Any]) -> LedgerEntry | None:
+    """Return the entry that an interrupted command has yet to carry out; there is one at most."""
+    for version in versions:
+        if entry := read_entry(UNFINISHED, version.tags.get(UNFINISHED, "")):
+            return entry
+    return None
 
 
 @cache

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.ledger import PRUNED
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, store_lock
@@ -12,17 +13,17 @@ GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # as MLflow says 
 
 
 def old_versions(registry: Registry, *, keep: int, older_than: timedelta) -> list[int]:
-    """Return the versions without an alias that are neither among the latest `keep` nor younger than `older_than`.
+    """Return the versions that can go: neither among the latest `keep` nor younger than `older_than`, and not needed.
 
-    Those whose pruning was interrupted are among them, those that are pruned are not.
+    Needed is what has an alias or is about to have one. Those whose pruning was interrupted can go, too.
     """
-    protected = _with_alias(registry)
+    needed = _needed(registry)
     before = (datetime.now(UTC) - older_than).timestamp() * 1000
     found = sorted(client().search_model_versions(f"name = '{registry.name}'"), key=lambda each: int(each.version))
     return [
         int(each.version)
         for each in found[: max(0, len(found) - keep)]
-        if int(each.version) not in protected
+        if int(each.version) not in needed
         and each.creation_timestamp < before
         and not (PRUNED in each.tags and _run_is_gone(each.run_id))
     ]
@@ -36,7 +37,7 @@ def prune(registry: Registry, version: int) -> None:
     """
     found = client().get_model_version(registry.name, str(version))
     with store_lock():  # it is promoted, or pruned, but not both
-        if version in _with_alias(registry):
+        if version in _needed(registry):
             raise ValueError(f"version {version} of {registry.name} was promoted meanwhile, and is not pruned")
         client().set_model_version_tag(registry.name, found.version, PRUNED, f"{datetime.now(UTC):%Y-%m-%d}")
     with ignore_mlflow_errors(*GONE):
@@ -49,8 +50,11 @@ def prune(registry: Registry, version: int) -> None:
         client().delete_run(run.info.run_id)
 
 
-def _with_alias(registry: Registry) -> set[int]:
-    return {*map(int, client().get_registered_model(registry.name).aliases.values())}
+def _needed(registry: Registry) -> set[int | None]:
+    """Return the versions that have an alias, or will once the next command finishes an interrupted promotion."""
+    entry = ledger.unfinished(client().search_model_versions(f"name = '{registry.name}'"))
+    coming = {entry.version, entry.champion, entry.champion_before} if entry else set()
+    return {*map(int, client().get_registered_model(registry.name).aliases.values()), *coming}
 
 
 def _run_is_gone(run_id: str | None) -> bool:

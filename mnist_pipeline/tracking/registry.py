@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do withou
 
 logger = logging.getLogger(__name__)
 
-UNFINISHED = "ledger_unfinished"  # tag with an entry from before the aliases are moved until all of it is recorded
-
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -222,15 +220,13 @@ class Registry:
             check_has_model(champion)
         data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
         entry = replace(entry, data=data, time=time)
-        self._set_tag(entry.version, UNFINISHED, entry.to_json())
+        self._set_tag(entry.version, ledger.UNFINISHED, entry.to_json())
         return self._finish(entry)
 
     def _finish_interrupted(self) -> LedgerEntry | None:
         """Finish what an interrupted command began, and return its entry."""
-        for version in self._versions():
-            if entry := ledger.read_entry(UNFINISHED, version.tags.get(UNFINISHED, "")):
-                return self._finish(entry)
-        return None
+        entry = ledger.unfinished(self._versions())
+        return self._finish(entry) if entry else None
 
     def _finish(self, entry: LedgerEntry) -> LedgerEntry:
         """Move the aliases and record `entry`; each step may be repeated."""
@@ -251,7 +247,7 @@ class Registry:
         self._set_tag(entry.version, "decision", entry.action)
         self._set_tag(entry.version, "decision_reasons", "; ".join(entry.reasons))
         self._set_tag(entry.version, ledger.TAG_PREFIX + entry.time, entry.to_json())
-        client().delete_model_version_tag(self.name, version.version, UNFINISHED)  # last: all is done
+        client().delete_model_version_tag(self.name, version.version, ledger.UNFINISHED)  # last: all is done
         return entry
 
     def _versions(self) -> list[Any]:

@@ -273,6 +273,11 @@ def parts_without_classes(folder: Path) -> None:
         write_pictures(folder / part, IMAGES)
 
 
+def class_with_a_space(root: Path) -> None:
+    write_pictures(root / " lead", IMAGES[:2])
+    write_pictures(root / "iron", IMAGES[2:4])
+
+
 def unshowable_class(folder: Path) -> None:
     for name in ("a", "\x1b[31mred"):
         write_pictures(folder / name, IMAGES)
@@ -346,6 +351,7 @@ def too_few_names(folder: Path) -> None:
         (no_train, "holds test, val: move all images"),
         (parts_without_classes, "Train holds no folder of images for a class"),
         (unshowable_class, r"a class whose name cannot be shown, \\x1b\[31mred: rename it"),
+        (class_with_a_space, r"whose name begins or ends with a space, ' lead': rename it"),
         (idx_of_val, "holds IDX files of val: move their images"),
         (two_sets, "holds emnist-.* and train-.*: keep one set|holds train-.* and emnist-.*: keep one set"),
         (names_in_latin_1, "is not in UTF-8"),

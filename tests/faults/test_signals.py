@@ -73,7 +73,7 @@ def test_a_schedule_that_is_stopped_in_the_middle_of_a_run_ends_that_run(
     process.send_signal(number)
     output, _ = process.communicate(timeout=10)
     assert "Traceback" not in output, output
-    assert statuses(project) == {"KILLED": 1}
+    assert statuses(project) == {"KILLED": 1}, output
     # Prefect's runner takes three seconds or more: where it is cut off, the next start closes the run.
     assert set(prefect_states(project).values()) & {"CANCELLED", "CANCELLING", "RUNNING"}
     eventually(lambda: not living(project), within=10)

@@ -128,6 +128,16 @@ def test_a_retraining_learns_from_the_reviewed_corrections_and_they_count_once(
     assert REGISTRY.history()[-1] == entry
 
 
+def test_a_log_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "served.db").touch()
+    (tmp_path / "alias.db").symlink_to("served.db")
+    logs = (str(tmp_path / "served.db"), str(tmp_path / "alias.db"))
+    with pytest.raises(FieldError, match="log must be one file, or different ones"):
+        Watch(log=logs)
+    with pytest.raises(FieldError, match="log must be one file, or different ones"):
+        feedback.review(log=logs)
+
+
 def test_a_log_that_is_not_there_or_is_none_is_one_line(source: DataSource, trained: Trained, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as database:

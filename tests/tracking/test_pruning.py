@@ -49,6 +49,24 @@ def test_the_latest_the_young_and_those_with_an_alias_are_kept(versions: Version
     assert pruning.old_versions(versions.registry, keep=9, older_than=NOW) == []
 
 
+def test_a_version_whose_promotion_was_interrupted_is_kept_until_that_is_finished(
+    versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = versions.registry
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", interrupted)  # after the first write
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote_by_hand(2, reason="it is better")
+    assert pruning.old_versions(registry, keep=0, older_than=NOW) == [1, 3]
+    with pytest.raises(ValueError, match="version 2 of pruned-mlp was promoted meanwhile"):
+        pruning.prune(registry, 2)
+    assert versions.file(2).exists()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_nothing_is_deleted_without_yes(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = ["--dataset", "pruned"]
     champion.app(["prune", "--keep", "0", "--older-than", "0m", *dataset])
