@@ -10,7 +10,10 @@ from mnist_pipeline.text import from_spreadsheet, printable
 
 
 def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield where each row of `file` is, and its cells by column. Raises `ValueError` if it lacks a `required` one."""
+    """Yield where each row of `file` is, and its cells by column, but for empty rows.
+
+    Raises `ValueError` if a `required` column is missing.
+    """
     try:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError:
@@ -25,7 +28,9 @@ def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
             )
         reader.fieldnames = names
         for row in reader:
-            yield f"{file.name}, row {reader.line_num}", {name: _plain(row[name] or "") for name in names}
+            cells = {name: _plain(row[name] or "") for name in names}
+            if any(cells.values()):
+                yield f"{file.name}, row {reader.line_num}", cells
     except csv.Error as error:
         raise ValueError(f"{file.name}, row {reader.line_num}: {error}") from None
 

@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether `text` can be written in UTF-8: what the system gave as other bytes cannot."""
+    return not re.search("[\ud800-\udfff]", text)
+
+
 def markdown_text(text: str) -> str:
     """Return `text` as Markdown that shows it as it is, in a table too."""
     return re.sub(r"([!-/:-@[-`{-~])", r"\\\1", printable(text))

@@ -14,9 +14,12 @@ from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.text import duration
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run, load_profile, load_table, load_text
+from mnist_pipeline.tracking.versions import latest_runs
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
 from mnist_pipeline.watch import Watch
+
+TRIED = 20  # latest versions whose corrections are not tried again, promoted, rejected or rolled back
 
 
 @task(name="read logs", task_run_name="read-logs", cache_policy=NO_CACHE)
@@ -38,13 +41,12 @@ def watch_answers(
 ) -> Watched:
     """Judge the answers, and record what was found on the run and on the flow run's page."""
     made_by = registry.card(version)["run_id"] or "none"
-    challenger = registry.version("challenger")
-    tried = {made_by, registry.card(challenger)["run_id"] or "none" if challenger else made_by}
+    tried = latest_runs(registry, TRIED)
     reference = Reference(
         version=version,
         profile=load_profile(made_by),
         coverage=load_table(made_by, "coverage"),
-        learnt=frozenset().union(*(review.learnt(load_text(each, review.TABLE)) for each in tried)),
+        learnt=frozenset().union(*(review.learnt(load_text(each, review.TABLE)) for each in tried | {made_by})),
     )
     with torch_threads(1):  # more hurt on a busy machine
         watched = monitoring.watch(answers, corrections, reference, watch)

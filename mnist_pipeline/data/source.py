@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mnist_pipeline.config import MODEL, NO_OTHER_FIELDS, ROOT, check
+from mnist_pipeline.text import is_utf8, printable
 
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
 MAX_NAME = 100  # letters: it is part of others, of which some stores take no more than 250
@@ -38,6 +39,8 @@ or with a folder of images for each class."""
     """URL of a folder with the four files, tried before the others."""
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "extra", "relabel"):  # they are logged
+            check(is_utf8(path := str(getattr(self, name))), name, printable(path), "a path in UTF-8")
         known = ", ".join(DATASETS)
         if not self.is_named:
             check(Path(self.dataset).is_dir(), "dataset", self.dataset, f"{known} or an existing folder")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from mnist_pipeline.config import check
+from mnist_pipeline.text import is_utf8, printable
 from mnist_pipeline.tracking.gate import Check
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ def check_not_pruned(version: Any) -> None:
 
 
 def check_reason(reason: str) -> None:
-    """Raise `FieldError` if `reason` is too long for the ledger."""
+    """Raise `FieldError` if `reason` is too long for the ledger, or cannot be written into it."""
+    check(is_utf8(reason), "reason", printable(reason), "in UTF-8")
     check(len(reason) <= MAX_REASON, "reason", f"{len(reason):,}", f"at most {MAX_REASON:,} letters long")
 
 

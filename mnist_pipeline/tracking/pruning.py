@@ -1,7 +1,9 @@
 """Old versions, whose models and runs are deleted to make room. The versions stay, and with them the ledger."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mnist_pipeline.tracking import ledger
@@ -15,18 +17,21 @@ GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # as MLflow says 
 def old_versions(registry: Registry, *, keep: int, older_than: timedelta) -> list[int]:
     """Return the versions that can go: neither among the latest `keep` nor younger than `older_than`, and not needed.
 
-    Needed is what has an alias or is about to have one. Those whose pruning was interrupted can go, too.
+    Needed is what has an alias or is about to have one, and what shares its model or its run with a version that stays,
+    of whatever name. Those whose pruning was interrupted can go, too.
     """
     needed = _needed(registry)
     before = (datetime.now(UTC) - older_than).timestamp() * 1000
     found = sorted(client().search_model_versions(f"name = '{registry.name}'"), key=lambda each: int(each.version))
-    return [
-        int(each.version)
+    old = [
+        each
         for each in found[: max(0, len(found) - keep)]
         if int(each.version) not in needed
         and each.creation_timestamp < before
         and not (PRUNED in each.tags and _run_is_gone(each.run_id))
     ]
+    used = _used_by_others(registry, {int(each.version) for each in found} - {int(each.version) for each in old})
+    return [int(each.version) for each in old if not _made_of(each) & used]
 
 
 def prune(registry: Registry, version: int) -> None:
@@ -37,8 +42,9 @@ def prune(registry: Registry, version: int) -> None:
     """
     found = client().get_model_version(registry.name, str(version))
     with store_lock():  # it is promoted, or pruned, but not both
-        if version in _needed(registry):
-            raise ValueError(f"version {version} of {registry.name} was promoted meanwhile, and is not pruned")
+        needed = _needed(registry)
+        if version in needed or _made_of(found) & _used_by_others(registry, needed):
+            raise ValueError(f"version {version} of {registry.name} is needed meanwhile, and is not pruned")
         client().set_model_version_tag(registry.name, found.version, PRUNED, f"{datetime.now(UTC):%Y-%m-%d}")
     with ignore_mlflow_errors(*GONE):
         model = client().get_logged_model(logged_model_id(found) or "none")
@@ -55,6 +61,21 @@ def _needed(registry: Registry) -> set[int | None]:
     entry = ledger.unfinished(client().search_model_versions(f"name = '{registry.name}'"))
     coming = {entry.version, entry.champion, entry.champion_before} if entry else set()
     return {*map(int, client().get_registered_model(registry.name).aliases.values()), *coming}
+
+
+def _made_of(version: ModelVersion) -> set[str]:
+    """Return the ids of the logged model and of the run that a version was registered from."""
+    return {each for each in (logged_model_id(version), version.run_id) if each}
+
+
+def _used_by_others(registry: Registry, numbers: Collection[int | None]) -> set[str]:
+    """Return what the versions with these numbers are made of, and those of all other models."""
+    return {
+        each
+        for version in client().search_model_versions()
+        if PRUNED not in version.tags and (version.name != registry.name or int(version.version) in numbers)
+        for each in _made_of(version)
+    }
 
 
 def _run_is_gone(run_id: str | None) -> bool:

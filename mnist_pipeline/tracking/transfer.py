@@ -171,7 +171,8 @@ class _Transfer:
             target.log_outputs(new, [LoggedModelOutput(self.ids[each.model_id], each.step) for each in logged])
         if self.source.client.list_artifacts(run.info.run_id):
             target.log_artifacts(new, mlflow.artifacts.download_artifacts(run.info.artifact_uri))
-        for tags in _batched(run.data.tags.items(), BATCH):
+        own = (each for each in run.data.tags.items() if each[0] not in (IMPORT, IMPORTED))  # of an earlier import
+        for tags in _batched(own, BATCH):
             target.log_batch(new, tags=[RunTag(key, self._new(value)) for key, value in tags])
         target.set_terminated(new, run.info.status, run.info.end_time)
 

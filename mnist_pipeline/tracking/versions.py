@@ -88,3 +88,9 @@ def _size(model_id: str | None) -> str:
     with contextlib.suppress(Exception):  # whatever a store says of files that are gone
         size = sum(file.file_size or 0 for file in client().list_logged_model_artifacts(model_id, "data"))
     return f"{size / 1e3:,.0f} kB" if size else ""
+
+
+def latest_runs(registry: Registry, count: int) -> set[str]:
+    """Return the ids of the runs that made the latest `count` versions."""
+    found = sorted(client().search_model_versions(f"name = '{registry.name}'"), key=lambda each: int(each.version))
+    return {each.run_id for each in found[-count:] if each.run_id}

@@ -142,6 +142,7 @@ def test_a_model_that_does_not_exist_is_said_not_to_by_every_command(registry: R
         (["promote", "7", "--reason", "a test"], " has no version 7: its versions are 1, 2"),
         (["promote", "2", "--reason", "a test"], " is the champion already"),
         (["promote", "1", "--reason", "a" * 110_000], "--reason must be at most 1,000 letters long, not 110,000"),
+        (["promote", "1", "--reason", "sch\udcf6n"], "--reason must be in UTF-8, not sch\\udcf6n"),
         (["rollback", "--reason", "a" * 1001], "--reason must be at most 1,000 letters long, not 1,001"),
         (
             ["forget"],

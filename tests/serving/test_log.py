@@ -163,7 +163,7 @@ def test_a_review_is_a_contact_sheet_and_a_table_that_is_read_back(log: ServedLo
     table.write_text(filled.replace("accept", "perhaps"))
     with pytest.raises(ValueError, match="accept, reject or nothing, not perhaps"):
         review.read(table)
-    table.write_text("\ufeffid;correct;review\n1;9;ACCEPT\n")  # as a spreadsheet may save it
+    table.write_text("\ufeffid;correct;review\n1;9;ACCEPT\n;;\n;;\n")  # as a spreadsheet may save it
     assert review.read(table) == {"1": ("accepted", "9")}
     twice = "id,correct,review\n1,2,\n1,2,"
     for text, problem in (("", "no column id"), ("id,review\n", "no column correct"), (twice, "row above")):

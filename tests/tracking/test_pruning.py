@@ -58,9 +58,22 @@ def test_a_version_whose_promotion_was_interrupted_is_kept_until_that_is_finishe
         with pytest.raises(KeyboardInterrupt):
             registry.promote_by_hand(2, reason="it is better")
     assert pruning.old_versions(registry, keep=0, older_than=NOW) == [1, 3]
-    with pytest.raises(ValueError, match="version 2 of pruned-mlp was promoted meanwhile"):
+    with pytest.raises(ValueError, match="version 2 of pruned-mlp is needed meanwhile"):
         pruning.prune(registry, 2)
     assert versions.file(2).exists()
+
+
+def test_what_a_version_that_stays_is_made_of_is_kept_whatever_its_name(versions: Versions) -> None:
+    champion, other = versions.runs[5], versions.runs[1]
+    versions.mlflow.create_model_version("pruned-mlp", "/nowhere", champion)  # a second version of the champion's run
+    versions.mlflow.create_registered_model("theirs")
+    versions.mlflow.create_model_version("theirs", "/nowhere", other)
+    assert pruning.old_versions(versions.registry, keep=0, older_than=NOW) == [2, 3]
+    for version in (1, 7):
+        with pytest.raises(ValueError, match=f"version {version} of pruned-mlp is needed meanwhile"):
+            pruning.prune(versions.registry, version)
+    assert versions.file(1).exists()
+    assert versions.file(5).exists()
 
 
 def interrupted(*_: object) -> None:
@@ -103,7 +116,7 @@ def test_a_pruning_that_was_interrupted_is_finished_by_the_next(versions: Versio
 def test_a_version_that_was_promoted_since_it_was_listed_is_not_pruned(versions: Versions) -> None:
     assert 2 in pruning.old_versions(versions.registry, keep=0, older_than=NOW)
     versions.registry.promote_by_hand(2, reason="a test")
-    with pytest.raises(ValueError, match="version 2 of pruned-mlp was promoted meanwhile"):
+    with pytest.raises(ValueError, match="version 2 of pruned-mlp is needed meanwhile"):
         pruning.prune(versions.registry, 2)
     assert versions.registry.champion == 2
 
