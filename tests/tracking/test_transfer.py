@@ -131,6 +131,19 @@ def same_logged_model(original: MlflowClient, old_uri: str, imported: MlflowClie
     assert names[0] == names[1]
 
 
+def test_what_was_imported_can_be_imported_again_and_is_tagged_by_the_later_import(
+    imported: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/second/mlflow.db"
+    (tmp_path / "second").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", second)
+    store.prepare()
+    assert transfer.import_model(first, REGISTRY.name, experiment="mnist") == transfer.Imported(3, 5)
+    originals = runs_of(imported)
+    for name, run in runs_of(MlflowClient(second)).items():
+        assert run.data.tags[transfer.IMPORTED] == f"{REGISTRY.name}/{originals[name].info.run_id}"
+
+
 def test_the_imported_champion_predicts_as_the_original_and_can_be_rolled_back(
     local: str, imported: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
