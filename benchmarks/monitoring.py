@@ -21,7 +21,7 @@ from mnist_pipeline.training.model import MLP
 
 
 def main(*, draws: int = 1000, sizes: tuple[int, ...] = (50, 100, 300, 1000)) -> None:
-    """Judge random parts of the holdout, which the champion's kind of network has not learnt from."""
+    """Judge random parts of the test split, which the champion's kind of network has not learnt from."""
     source = DataSource()
     splits = load_splits(source, mnist.download(source))
     with torch_threads(1):

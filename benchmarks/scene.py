@@ -38,7 +38,7 @@ class Scene:
         self.paper = self.paper * (1 - alpha) + tone * alpha
 
     def write(self, digit: np.ndarray, tone: tuple[float, float] = (0.05, 0.35), **ink: float) -> None:
-        self.cover(self.ink(digit, **ink), self.rng.uniform(*tone))  # type: ignore[arg-type]
+        self.cover(self.ink(digit, **ink), self.rng.uniform(*tone))
 
     def cloud(self, cells: int) -> np.ndarray:
         """Return smooth noise of mean 0 and deviation 1."""

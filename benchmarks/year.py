@@ -21,6 +21,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import cyclopts
+import numpy as np
 
 DAY = 24 * 3600
 ANSWERS, KEPT = 1_000, 100_000  # images that are served a day, and --keep
@@ -37,15 +38,18 @@ def main(*, nights: int = 365, keep: int = 20) -> None:
 
         from flows import retrain_flow as retraining
         from mnist_pipeline.config import FAST
+        from mnist_pipeline.data import mnist
         from mnist_pipeline.data.source import DataSource
 
-        retraining.reload = task(name="reload", task_run_name="reload")(write_onnx)  # type: ignore[assignment]
+        source = DataSource()
+        schema, (_, holdout) = mnist.read("mnist", mnist.download(source))
+        retraining.reload = task(name="reload", task_run_name="reload")(write_onnx)
         stores = {name: folder / name for name in ("mlartifacts", "mlflow.db", ".prefect/prefect.db", "served.db")}
         print(f"| night | {' | '.join(stores)} |\n| {' | '.join(['---'] * (1 + len(stores)))} |", flush=True)
         with prefect_server():
             for night in range(nights):
-                retraining.retrain_flow(replace(FAST, seed=night), DataSource(), prune_keep=keep)
-                answer(folder / "served.db", night)
+                retraining.retrain_flow(replace(FAST, seed=night), source, prune_keep=keep)
+                answer(folder / "served.db", night, holdout.pixels, schema.classes)
                 if night + 1 in (30, 90, 180, 270, nights):
                     time.sleep(2 * VACUUM_SECONDS)
                     sizes = (f"{size(store) / 1e6:.1f} MB" for store in stores.values())
@@ -86,11 +90,13 @@ def prefect_server() -> Iterator[None]:
     os.environ["PREFECT_UI_URL"] = url
     server = subprocess.Popen([sys.executable, "-m", "flows.ui", "prefect"], stdout=subprocess.DEVNULL)
     try:
-        while True:
+        while server.poll() is None:
             with contextlib.suppress(OSError):
                 urlopen(f"{url}/api/health", timeout=5).close()
                 break
             time.sleep(0.5)
+        else:
+            sys.exit("the Prefect server did not start")
         os.environ["PREFECT_API_URL"] = f"{url}/api"
         yield
     finally:
@@ -98,15 +104,10 @@ def prefect_server() -> Iterator[None]:
         server.wait()
 
 
-def answer(file: Path, night: int) -> None:
-    """Log a day's answers, of images of the holdout, as the server does."""
-    import numpy as np
-
-    from mnist_pipeline.data import mnist
-    from mnist_pipeline.data.source import DataSource
+def answer(file: Path, night: int, images: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Log a day's answers, of some of `images`, as the server does."""
     from mnist_pipeline.served import Served, ServedLog
 
-    holdout = mnist.read("mnist", mnist.download(DataSource()))[1][1].pixels
     rng = np.random.default_rng(night)
     with contextlib.closing(ServedLog(file, keep=KEPT)) as log:
         log.append(
@@ -116,11 +117,11 @@ def answer(file: Path, night: int) -> None:
                     model="mnist-mlp",
                     version=night + 1,
                     source="array",
-                    pixels=holdout[number],
-                    classes=tuple(map(str, range(10))),
+                    pixels=images[number],
+                    classes=classes,
                     probabilities=rng.dirichlet(np.ones(10)).astype(np.float32),
                 )
-                for number in rng.choice(len(holdout), ANSWERS)
+                for number in rng.choice(len(images), ANSWERS)
             ]
         )
 

@@ -248,7 +248,7 @@ def _explain_usage(error: CycloptsError) -> str:
 
 
 def _apply_recipe(default: str, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Let the recipe that is named, or the command's own, set the options that are not given."""
+    """Set the options that are not given as the recipe does that is named, or else the command's own."""
     recipe = arguments.get("--recipe", None)
     name = recipe.tokens[-1].value if recipe and recipe.tokens else default
     if preset := RECIPES.get(name):  # type: ignore[call-overload]

@@ -31,7 +31,7 @@ def monitor(
     ] = None,
     timezone: Annotated[str, Parameter(help="Time zone of these times, such as Europe/Berlin.")] = "UTC",
 ) -> None:
-    """Say of what the champion answered lately whether all is fine, someone should look, or it should be retrained.
+    """Judge what the champion answered lately: all is fine, someone should look, or it should be retrained.
 
     The options of a recipe, of the data and of the gate are those of --retrain.
     """

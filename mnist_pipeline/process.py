@@ -39,7 +39,7 @@ def begin() -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let a signal raise `Stopped` within the block; after a second one, or a slow end, the process exits at once."""
+    """Raise `Stopped` within the block when a signal comes; exit at once after a second one, or a slow end."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         _handle_signals(exit_at_once)

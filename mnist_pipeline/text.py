@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 def is_utf8(text: str) -> bool:
     """Return whether `text` can be written in UTF-8: what the system gave as other bytes cannot."""
-    return not re.search("[\ud800-\udfff]", text)
+    return not re.search(r"[\ud800-\udfff]", text)
 
 
 def markdown_text(text: str) -> str:

@@ -37,7 +37,7 @@ class Options:
     model: str = CHAMPION
     """Registered model; an alias is followed as it moves."""
     min_confidence: float = 0.0
-    """Give no label to an image that is less certain, or unclear."""
+    """Leave out the label of an image that is less certain, or unclear."""
     log: Flag = False
     """Keep each answered image in served.db, so that it can be corrected."""
     keep: int = 100_000
@@ -49,7 +49,7 @@ class Options:
     root_path: str = ""
     """Path, such as /digits, that a proxy adds for its clients."""
     no_token: Flag = False
-    """Let others in without a token, as a proxy asks for a password."""
+    """Admit others without a token, as a proxy asks for a password."""
     drain: float = 2.0
     """Seconds to go on answering after SIGTERM, while /ready says no."""
 

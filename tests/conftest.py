@@ -34,7 +34,7 @@ from mnist_pipeline.tracking import sqlite, store  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def same_store_afterwards() -> Iterator[None]:
-    """Give the next test the MLflow store that this one began with: which one is used is a global of MLflow's."""
+    """Return to the MLflow store that the test began with: which one is used is a global of MLflow's."""
     uri = mlflow.get_tracking_uri()
     yield
     mlflow.set_tracking_uri(uri)

@@ -118,7 +118,7 @@ def onnx_file(name: str, version: int, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _skip_requirements_check() -> Iterator[None]:
-    """Let MLflow log the requirements as given: they name the versions that are installed.
+    """Make MLflow log the requirements as given: they name the versions that are installed.
 
     MLflow would spend a second, a twentieth of a training command, on a map of all installed modules to check them.
     There is no public way to say so; a test fails when this one has no effect any more.

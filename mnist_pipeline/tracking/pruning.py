@@ -1,6 +1,6 @@
 """Old versions, whose models and runs are deleted to make room. The versions stay, and with them the ledger."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from mlflow.entities.model_registry import ModelVersion
@@ -9,7 +9,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.ledger import PRUNED
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, store_lock
+from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions, store_lock
 
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # as MLflow says of what was deleted
 
@@ -20,17 +20,18 @@ def old_versions(registry: Registry, *, keep: int, older_than: timedelta) -> lis
     Needed is what has an alias or is about to have one, and what shares its model or its run with a version that stays,
     of whatever name. Those whose pruning was interrupted can go, too.
     """
-    needed = _needed(registry)
-    before = (datetime.now(UTC) - older_than).timestamp() * 1000
-    found = sorted(client().search_model_versions(f"name = '{registry.name}'"), key=lambda each: int(each.version))
+    versions, before = model_versions(), (datetime.now(UTC) - older_than).timestamp() * 1000
+    own = [each for each in versions if each.name == registry.name]
+    needed = _needed(registry, own)
     old = [
         each
-        for each in found[: max(0, len(found) - keep)]
+        for each in own[: max(0, len(own) - keep)]
         if int(each.version) not in needed
         and each.creation_timestamp < before
         and not (PRUNED in each.tags and _run_is_gone(each.run_id))
     ]
-    used = _used_by_others(registry, {int(each.version) for each in found} - {int(each.version) for each in old})
+    going = {each.version for each in old}
+    used = _in_use(each for each in versions if each.name != registry.name or each.version not in going)
     return [int(each.version) for each in old if not _made_of(each) & used]
 
 
@@ -42,8 +43,10 @@ def prune(registry: Registry, version: int) -> None:
     """
     found = client().get_model_version(registry.name, str(version))
     with store_lock():  # it is promoted, or pruned, but not both
-        needed = _needed(registry)
-        if version in needed or _made_of(found) & _used_by_others(registry, needed):
+        versions = model_versions()
+        needed = _needed(registry, [each for each in versions if each.name == registry.name])
+        used = _in_use(each for each in versions if each.name != registry.name or int(each.version) in needed)
+        if version in needed or _made_of(found) & used:
             raise ValueError(f"version {version} of {registry.name} is needed meanwhile, and is not pruned")
         client().set_model_version_tag(registry.name, found.version, PRUNED, f"{datetime.now(UTC):%Y-%m-%d}")
     with ignore_mlflow_errors(*GONE):
@@ -56,9 +59,9 @@ def prune(registry: Registry, version: int) -> None:
         client().delete_run(run.info.run_id)
 
 
-def _needed(registry: Registry) -> set[int | None]:
-    """Return the versions that have an alias, or will once the next command finishes an interrupted promotion."""
-    entry = ledger.unfinished(client().search_model_versions(f"name = '{registry.name}'"))
+def _needed(registry: Registry, versions: Iterable[ModelVersion]) -> set[int | None]:
+    """Return those of its `versions` that have an alias, or will once an interrupted promotion is finished."""
+    entry = ledger.unfinished(versions)
     coming = {entry.version, entry.champion, entry.champion_before} if entry else set()
     return {*map(int, client().get_registered_model(registry.name).aliases.values()), *coming}
 
@@ -68,14 +71,9 @@ def _made_of(version: ModelVersion) -> set[str]:
     return {each for each in (logged_model_id(version), version.run_id) if each}
 
 
-def _used_by_others(registry: Registry, numbers: Collection[int | None]) -> set[str]:
-    """Return what the versions with these numbers are made of, and those of all other models."""
-    return {
-        each
-        for version in client().search_model_versions()
-        if PRUNED not in version.tags and (version.name != registry.name or int(version.version) in numbers)
-        for each in _made_of(version)
-    }
+def _in_use(versions: Iterable[ModelVersion]) -> set[str]:
+    """Return what `versions` are made of, but for those that were pruned."""
+    return {each for version in versions if PRUNED not in version.tags for each in _made_of(version)}
 
 
 def _run_is_gone(run_id: str | None) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
-from mnist_pipeline.tracking.store import check_has_model, client, ignore_mlflow_errors, store_lock
+from mnist_pipeline.tracking.store import check_has_model, client, ignore_mlflow_errors, model_versions, store_lock
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
     from mnist_pipeline.tracking.runs import Run
@@ -53,7 +53,7 @@ class Registry:
 
     @property
     def versions(self) -> list[int]:
-        return sorted(int(each.version) for each in self._versions())
+        return [int(each.version) for each in model_versions(self.name)]
 
     def version(self, alias: str) -> int | None:
         """Return the number of the version that has `alias`."""
@@ -98,7 +98,7 @@ class Registry:
     def evaluate_challenger(
         self, version: int, decide: Callable[[int | None], Decision], *, holdout_sha256: str
     ) -> LedgerEntry:
-        """Let `decide` compare `version` with the champion, promote it or not, and record why.
+        """Compare `version` with the champion by `decide`, promote it or not, and record why.
 
         A version that was decided on before keeps that decision.
         """
@@ -156,7 +156,8 @@ class Registry:
 
     def history(self) -> list[LedgerEntry]:
         """Return the ledger, the oldest entry first."""
-        return sorted(chain.from_iterable(map(ledger.entries_of, self._versions())), key=lambda entry: entry.time)
+        entries = chain.from_iterable(map(ledger.entries_of, model_versions(self.name)))
+        return sorted(entries, key=lambda entry: entry.time)
 
     def card(self, version: int) -> dict[str, Any]:
         """Return what `version` is worth, its aliases, and when it was promoted."""
@@ -225,7 +226,7 @@ class Registry:
 
     def _finish_interrupted(self) -> LedgerEntry | None:
         """Finish what an interrupted command began, and return its entry."""
-        entry = ledger.unfinished(self._versions())
+        entry = ledger.unfinished(model_versions(self.name))
         return self._finish(entry) if entry else None
 
     def _finish(self, entry: LedgerEntry) -> LedgerEntry:
@@ -249,9 +250,6 @@ class Registry:
         self._set_tag(entry.version, ledger.TAG_PREFIX + entry.time, entry.to_json())
         client().delete_model_version_tag(self.name, version.version, ledger.UNFINISHED)  # last: all is done
         return entry
-
-    def _versions(self) -> list[Any]:
-        return list(client().search_model_versions(f"name = '{self.name}'"))
 
     def _get(self, version: int) -> Any:
         return client().get_model_version(self.name, str(version))

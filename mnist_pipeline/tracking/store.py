@@ -129,6 +129,12 @@ def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[An
             return
 
 
+def model_versions(name: str | None = None) -> list[ModelVersion]:
+    """Return MLflow's versions of a registered model, or of all of them, the oldest of each first."""
+    found = pages(client().search_model_versions, f"name = '{name}'" if name else None)
+    return sorted(found, key=lambda each: int(each.version))
+
+
 def is_local() -> bool:
     """Return whether the store is a file, which only processes of this machine write to."""
     return _file() is not None

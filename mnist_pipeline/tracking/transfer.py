@@ -233,10 +233,7 @@ def _is_imported(source: _Source) -> bool:
     target, name = store.client(), source.name
     if not target.search_registered_models(f"name = '{name}'"):
         return False
-    there = {
-        int(each.version): each.tags.get(IMPORTED)
-        for each in store.pages(target.search_model_versions, f"name = '{name}'")
-    }
+    there = {int(each.version): each.tags.get(IMPORTED) for each in store.model_versions(name)}
     new = [int(each.version) for each in source.versions if there.get(int(each.version)) != f"{name}/{_model_id(each)}"]
     if new and any(there.values()):
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 from mnist_pipeline.interval import interval_text
 from mnist_pipeline.text import percent
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id
+from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,7 @@ class Version:
 def versions(registry: Registry) -> list[Version]:
     """Return all versions, the oldest first."""
     aliases = client().get_registered_model(registry.name).aliases
-    found = client().search_model_versions(f"name = '{registry.name}'")
-    return [_version(each, aliases) for each in sorted(found, key=lambda each: int(each.version))]
+    return [_version(each, aliases) for each in model_versions(registry.name)]
 
 
 def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
@@ -92,5 +91,4 @@ def _size(model_id: str | None) -> str:
 
 def latest_runs(registry: Registry, count: int) -> set[str]:
     """Return the ids of the runs that made the latest `count` versions."""
-    found = sorted(client().search_model_versions(f"name = '{registry.name}'"), key=lambda each: int(each.version))
-    return {each.run_id for each in found[-count:] if each.run_id}
+    return {each.run_id for each in model_versions(registry.name)[-count:] if each.run_id}

@@ -208,7 +208,7 @@ def choose_threads(mlp: MLP, config: TrainConfig) -> int:
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads within the block."""
+    """Make torch use `count` threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

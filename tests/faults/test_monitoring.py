@@ -19,12 +19,9 @@ COMMAND = "flows/monitor_flow.py"
 
 def kept(file: Path, *, count: int = 60, ahead: timedelta = timedelta(0)) -> Path:
     with contextlib.closing(ServedLog(file)) as log:
-        images, rows = (
-            np.random.default_rng(0).integers(0, 255, (count, 28, 28), np.uint8),
-            np.full(10, 0.1, np.float32),
-        )
-        time = datetime.now(UTC) + ahead
-        log.append([answer(number, image, rows, time=time) for number, image in enumerate(images)])
+        images = np.random.default_rng(0).integers(0, 255, (count, 28, 28), np.uint8)
+        probabilities, time = np.full(10, 0.1, np.float32), datetime.now(UTC) + ahead
+        log.append([answer(number, image, probabilities, time=time) for number, image in enumerate(images)])
         for number in range(30):
             log.correct(f"{number:032x}", "7")
         log.review({f"{number:032x}": ("accepted", "7") for number in range(30)})

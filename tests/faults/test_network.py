@@ -160,7 +160,7 @@ def test_the_documented_commands_run_and_look_up_no_other_machine(watched: Watch
         tried[words[0]] += 1
         if port:
             eventually(partial(serves, process, port), within=180)
-            if words[0] == "mlflow" or "mlflow" in words:
+            if "mlflow" in words:
                 process.terminate()  # another on this port follows
                 process.wait()
         elif "--cron" in words:
