@@ -51,13 +51,7 @@ def monitor_flow(
     tag_flow_run(watched.verdict)
     message = watched.message
     if watch.retrain and watched.verdict == "retrain":
-        challenger = registry.version("challenger") or 0
-        if (
-            challenger > version and not watched.metrics["new_corrections"]
-        ):  # drift alone: the same would come out again
-            message += f". Not retrained: nothing to learn from is new since version {challenger} was not promoted"
-        else:
-            message += f". {_retrain(watched, config, source, gate)}"
+        message += f". {_retrain(watched, config, source, gate)}"
     return Completed(message=message, data=watched)
 
 

@@ -72,9 +72,10 @@ def retrain_flow(
         registry = Registry(source.model_name)
         splits = split(download(source), source)
         config = fit_to_data(config, splits)
-        if skip_unchanged and registry.champion_fingerprint() == fingerprint(config, splits):
+        if skip_unchanged and (version := registry.settled(fingerprint(config, splits))):
             tag_flow_run("skipped")
-            return Completed(message=f"Skipped: config, data and code are those of version {registry.champion}")
+            message = f"Skipped: config, data and code are those of {version}"
+            return Completed(message=f"{message}; {splits.extra}" if splits.extra else message)
         with mlflow_run(config, splits, fresh=fresh) as run:
             retrained = train_and_decide(config, splits, gate, run)
         if prune_keep is not None:

@@ -52,6 +52,10 @@ class Extra:
     folder: Path
     dropped: Mapping[str, int] = field(default_factory=dict)  # why → how many
 
+    def __str__(self) -> str:
+        joined = f"{len(self.examples):,} of {self.folder.name} joined the training split"
+        return joined + "".join(f"; {count:,} dropped: {why}" for why, count in self.dropped.items())
+
 
 @dataclass(frozen=True)
 class Splits:

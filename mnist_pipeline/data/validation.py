@@ -90,10 +90,8 @@ def _reading(splits: Splits) -> Iterator[Finding]:
         yield Finding("corrections", "ok", str(splits.relabelled))
     if splits.extra:
         dropped = splits.extra.dropped
-        message = f"{len(splits.extra.examples):,} of {splits.extra.folder.name} joined the training split"
-        message += "".join(f"; {count:,} dropped: {why}" for why, count in dropped.items())
         harmless = dropped.keys() <= {"already there", KEPT_FOR_HOLDOUT} and len(splits.extra.examples)
-        yield Finding("extra images", "ok" if harmless else "warning", message)
+        yield Finding("extra images", "ok" if harmless else "warning", str(splits.extra))
 
 
 def _values(splits: Splits) -> Finding:

@@ -73,8 +73,9 @@ class Registry:
                 with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
                     client().create_registered_model(self.name, description=_description(self.name))
             model_id = model_uri.removeprefix("models:/")
+            tags = {"fingerprint": client().get_run(run.id).data.tags.get("fingerprint", ""), **tags}
             version = client().create_model_version(
-                self.name, model_uri, run.id, dict(tags), description=description, model_id=model_id
+                self.name, model_uri, run.id, tags, description=description, model_id=model_id
             )
             number = int(version.version)
         if number == self.champion:
@@ -175,11 +176,20 @@ class Registry:
             "run_id": found.run_id,
         }
 
-    def champion_fingerprint(self) -> str | None:
-        """Return the fingerprint of the run that made the champion, unless that run was purged."""
-        if run_id := self.champion_run:
-            with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
-                return client().get_run(run_id).data.tags.get("fingerprint")
+    def settled(self, fingerprint: str) -> str | None:
+        """Return which version a training with that fingerprint would make again, if what was decided on it holds.
+
+        It is the champion, it was rolled back, or it was rejected in favour of the version that is still the champion.
+        """
+        champion = self.champion
+        for version in reversed(model_versions(self.name)):
+            if version.tags.get("fingerprint") != fingerprint:
+                continue
+            if int(version.version) == champion:
+                return f"version {champion}, the champion"
+            last = max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)
+            if last and (last.action == "rolled back" or (last.action, last.champion) == ("rejected", champion)):
+                return f"version {version.version}, which was {last.action}"
         return None
 
     def identity(self, version: int) -> tuple[int, int]:

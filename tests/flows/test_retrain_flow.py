@@ -39,6 +39,8 @@ class Rejection:
 
     state: State[Any]
     received: list[dict[str, Any]]
+    config: TrainConfig
+    source: DataSource
 
     @property
     def retrained(self) -> Retrained:
@@ -60,7 +62,7 @@ def rejection(promoted: State[Any], tmp_path_factory: pytest.TempPathFactory) ->
     with webhook() as (url, received), pytest.MonkeyPatch.context() as patch:
         patch.setenv(NOTIFY_URL, url)
         config, source = TrainConfig(epochs=1, batch_size=512), DataSource(dataset=str(folder), name="mnist")
-        yield Rejection(retrain_flow(config, source, return_state=True), received)
+        yield Rejection(retrain_flow(config, source, return_state=True), received, config, source)
 
 
 def test_a_better_version_becomes_the_champion_and_the_ledger_says_why(promoted: State[Any]) -> None:
@@ -136,8 +138,14 @@ def test_a_rejection_is_sent_to_the_webhook_with_links_to_both_runs(rejection: R
 def test_what_would_make_the_champion_again_can_be_skipped(promoted: State[Any], source: DataSource) -> None:
     runs = len(MlflowClient().search_runs(["1"]))
     state = retrain_flow(FAST, source, skip_unchanged=True, return_state=True)
-    assert state.message == f"Skipped: config, data and code are those of version {REGISTRY.champion}"
+    assert state.message == f"Skipped: config, data and code are those of version {REGISTRY.champion}, the champion"
     assert len(MlflowClient().search_runs(["1"])) == runs
+
+
+def test_what_would_be_rejected_again_can_be_skipped(rejection: Rejection) -> None:
+    state = retrain_flow(rejection.config, rejection.source, skip_unchanged=True, return_state=True)
+    number = rejection.retrained.trained.model.number
+    assert state.message == f"Skipped: config, data and code are those of version {number}, which was rejected"
 
 
 def test_a_second_retraining_is_cancelled_while_one_is_running(prefect_api: str, source: DataSource) -> None:

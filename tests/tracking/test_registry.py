@@ -173,12 +173,20 @@ def test_a_champion_whose_alias_was_deleted_is_still_the_one_to_beat(
     assert registry.champion == 1
 
 
-def test_a_champion_whose_run_was_purged_has_no_fingerprint(registry: Registry, mlflow: MlflowClient) -> None:
-    mlflow.create_registered_model(registry.name)
-    mlflow.create_model_version(registry.name, "/nowhere", run_id="0" * 32)  # there is no such run
-    evaluate_challenger(registry, 1, YES)
-    assert registry.champion == 1
-    assert registry.champion_fingerprint() is None
+def test_what_is_champion_or_was_turned_down_need_not_be_trained_again(
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient
+) -> None:
+    for decision in (YES, YES, NO):
+        version = new_version()
+        mlflow.set_model_version_tag(registry.name, str(version), "fingerprint", f"training {version}")
+        evaluate_challenger(registry, version, decision)
+    trainings = [f"training {version}" for version in (1, 2, 3)]
+    champion, rejected = "version 2, the champion", "version 3, which was rejected"
+    assert [*map(registry.settled, trainings)] == [None, champion, rejected]
+    registry.roll_back(reason="it fails on sevens")  # to version 1, with which version 3 was not compared
+    champion, rolled_back = "version 1, the champion", "version 2, which was rolled back"
+    assert [*map(registry.settled, trainings)] == [champion, rolled_back, None]
+    assert registry.settled("training 4") is None
 
 
 def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version: Callable[[], int]) -> None:
