@@ -48,6 +48,11 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def points(difference: float) -> str:
+    """Return the difference of two shares as in `0.50 points`."""
+    return f"{100 * difference:.2f} points"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return `rows` as lines whose columns stand under each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_pipeline.config import Gate
-from mnist_pipeline.text import counted, percent
+from mnist_pipeline.text import counted, percent, points
 
 if TYPE_CHECKING:  # torch, which history and rollback do without
     import torch
@@ -99,15 +99,15 @@ def decide(
         Check(
             "margin",
             loss <= gate.margin,
-            f"may be up to {percent(loss)} less accurate",
-            f"at most {percent(gate.margin)}",
+            f"may be up to {points(loss)} less accurate",
+            f"at most {points(gate.margin)}",
             "margin",
         ),
         Check(
             "recall",
             fall <= gate.recall_margin,
-            f"recall falls by up to {percent(fall)} (class {classes[worst]})",
-            f"at most {percent(gate.recall_margin)}",
+            f"recall falls by up to {points(fall)} (class {classes[worst]})" if fall else "no class's recall falls",
+            f"at most {points(gate.recall_margin)}",
             "recall_margin",
         ),
         Check(

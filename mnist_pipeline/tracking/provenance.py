@@ -16,7 +16,7 @@ from mnist_pipeline.tracking.ledger import user_name
 
 
 def provenance() -> dict[str, str]:
-    """Return, as tags of a run, the versions, the user, the machine, the git commit and whether the tree was dirty."""
+    """Return, as tags of a run, the versions, the user, the machine, the commit and whether code differs from it."""
     versions = {package: version(package) for package in ("torch", "mlflow", "prefect")}
     system = platform.uname()
     machine = f"{system.system} {system.release}, {system.machine}, {counted(os.cpu_count() or 1, 'core')}"
@@ -47,7 +47,7 @@ def _git_state() -> dict[str, str]:
     try:
         git("ls-files", "--error-unmatch", __file__)  # site-packages may be within another project's checkout
         commit = git("rev-parse", "HEAD")
-        dirty = str(bool(git("status", "--porcelain"))).lower()
+        dirty = str(bool(git("status", "--porcelain", "--", "*.py", "*.toml", "*.txt"))).lower()
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": "none"}  # there is no git, or this is not a checkout
     return {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}

@@ -12,7 +12,7 @@ ENTRY = LedgerEntry(
     reasons=("accuracy 96.99 % (required: at least 97.00 %)",),
     checks=(
         Check("floor", False, "accuracy 96.99 %, the champion's 97.40 %", "at least 97.00 %", "floor"),
-        Check("recall", True, "recall falls by up to 0.50 % (class 7)", "at most 2.00 %", "recall_margin"),
+        Check("recall", True, "recall falls by up to 0.50 points (class 7)", "at most 2.00 points", "recall_margin"),
     ),
 )
 
@@ -21,9 +21,9 @@ def test_each_check_of_the_gate_is_printed_with_what_is_required_and_its_option(
     first, *table, _, _ = decision(ENTRY).splitlines()
     assert first == "Version 2 rejected: accuracy 96.99 % (required: at least 97.00 %)"
     assert table == [
-        "check   result  found                                     required          option",
-        "floor   FAILED  accuracy 96.99 %, the champion's 97.40 %  at least 97.00 %  --floor",
-        "recall  passed  recall falls by up to 0.50 % (class 7)    at most 2.00 %    --recall-margin",
+        "check   result  found                                        required             option",
+        "floor   FAILED  accuracy 96.99 %, the champion's 97.40 %     at least 97.00 %     --floor",
+        "recall  passed  recall falls by up to 0.50 points (class 7)  at most 2.00 points  --recall-margin",
     ]
 
 

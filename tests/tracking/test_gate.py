@@ -62,7 +62,7 @@ def test_a_significantly_worse_challenger_is_rejected() -> None:
 def test_a_challenger_whose_loss_may_be_too_large_is_rejected_though_not_significantly_worse() -> None:
     decision = compare(predictions(wrong=range(180, 400)))  # 180 wins, 200 losses
     assert failed(decision) == ["margin"]
-    assert decision.reasons == ("may be up to 0.53 % less accurate (required: at most 0.50 %)",)
+    assert decision.reasons == ("may be up to 0.53 points less accurate (required: at most 0.50 points)",)
 
 
 def test_a_challenger_is_rejected_if_the_recall_of_one_class_falls_too_far() -> None:
