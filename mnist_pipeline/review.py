@@ -95,10 +95,10 @@ def write_extra(corrections: Sequence[Served], *, home: Path = ROOT) -> Path:
         new = Path(temporary) / name
         write(new, corrections)
         pixels = np.stack([each.pixels for each in corrections])
-        labels = np.array([first.classes.index(each.correct or "") for each in corrections], np.uint8)
-        for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+        labels = np.array([first.classes.index(each.correct or "") for each in corrections], ">i4")
+        for kind, array, dtype in (("images-idx3", pixels, 0x08), ("labels-idx1", labels, 0x0C)):
             sizes = b"".join(length.to_bytes(4) for length in array.shape)
-            (new / f"train-{kind}-ubyte").write_bytes(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes())
+            (new / f"train-{kind}-ubyte").write_bytes(bytes((0, 0, dtype, array.ndim)) + sizes + array.tobytes())
         (new / "classes.txt").write_text("\n".join(first.classes) + "\n")
         try:
             new.rename(folder)

@@ -148,9 +148,9 @@ def test_accepted_corrections_become_images_to_learn_from_as_they_were(splits: S
     assert (read.pixels == np.stack([each.pixels for each in found])).all()
     assert read.labels.tolist() == [7] * 5
     assert [*folder.parent.iterdir()] == [folder]
-    letters = Schema(tuple("abcdefghij"))
-    named = [replace(each, classes=letters.classes, correct="c") for each in found]
-    assert folders.read_more(review.write_extra(named, home=tmp_path), letters, tmp_path).labels.tolist() == [2] * 5
+    many = Schema(tuple(f"sign {number}" for number in range(300)))
+    named = [replace(each, classes=many.classes, correct="sign 299") for each in found]
+    assert folders.read_more(review.write_extra(named, home=tmp_path), many, tmp_path).labels.tolist() == [299] * 5
 
 
 @pytest.mark.parametrize("wrong", [{"since": "soon"}, {"min_corrections": 0}, {"log": ()}])

@@ -218,9 +218,10 @@ def _read_idx_part(folder: Path, files: Mapping[str, Mapping[str, Path]], part: 
         if file is None:
             raise ValueError(f"there is no {name} in {folder}, nor {name}.gz")
         array = read_idx(file)
-        if array.dtype != np.uint8 or array.ndim != dimensions:
-            wanted = "images (N, height, width)" if dimensions == 3 else "labels (N,)"
-            raise ValueError(f"{file} must hold uint8 {wanted}, not {array.dtype} {array.shape}")
+        is_right = array.dtype == np.uint8 if kind == "images" else array.dtype.kind in "iu"
+        if not is_right or array.ndim != dimensions:
+            wanted = "uint8 images (N, height, width)" if kind == "images" else "whole numbers (N,)"
+            raise ValueError(f"{file} must hold {wanted}, not {array.dtype} {array.shape}")
         arrays.append(array)
     pixels, labels = arrays
     if len(pixels) != len(labels):

@@ -9,6 +9,7 @@ from mnist_pipeline.config import MODEL, NO_OTHER_FIELDS, ROOT, check
 from mnist_pipeline.text import is_utf8, printable
 
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+NAME = "of letters, digits, . _ and -, and begin with a letter or a digit"
 MAX_NAME = 100  # letters: it is part of others, of which some stores take no more than 250
 DATASETS: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "kmnist")
 
@@ -53,7 +54,7 @@ or with a folder of images for each class."""
         if self.relabel is not None:
             check(self.relabel.is_file(), "relabel", self.relabel, "an existing file")
             object.__setattr__(self, "relabel", self.relabel.absolute())
-        check(re.fullmatch(r"[\w.-]*", self.name) is not None, "name", self.name, "of letters, digits, . _ and -")
+        check(re.fullmatch(r"(\w[\w.-]*)?", self.name) is not None, "name", self.name, NAME)
         is_own = not self.is_named or self.name in ("", self.dataset)
         check(is_own, "name", self.name, f"left out for {self.dataset}: it is that of a folder given as the dataset")
         object.__setattr__(self, "name", self.name or slug(self.dataset))
