@@ -28,6 +28,7 @@ from mnist_pipeline.tracking.provenance import fingerprint
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.tracking.store import in_progress_folder
+from mnist_pipeline.tracking.versions import settled
 from tasks.download import download
 from tasks.gate import decide, prune, reload
 from tasks.notify import notify_of_state
@@ -72,7 +73,7 @@ def retrain_flow(
         registry = Registry(source.model_name)
         splits = split(download(source), source)
         config = fit_to_data(config, splits)
-        if skip_unchanged and (version := registry.settled(fingerprint(config, splits))):
+        if skip_unchanged and (version := settled(registry, fingerprint(config, splits))):
             tag_flow_run("skipped")
             message = f"Skipped: config, data and code are those of {version}"
             return Completed(message=f"{message}; {splits.extra}" if splits.extra else message)

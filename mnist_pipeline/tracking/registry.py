@@ -176,22 +176,6 @@ class Registry:
             "run_id": found.run_id,
         }
 
-    def settled(self, fingerprint: str) -> str | None:
-        """Return which version a training with that fingerprint would make again, if what was decided on it holds.
-
-        It is the champion, it was rolled back, or it was rejected in favour of the version that is still the champion.
-        """
-        champion = self.champion
-        for version in reversed(model_versions(self.name)):
-            if version.tags.get("fingerprint") != fingerprint:
-                continue
-            if int(version.version) == champion:
-                return f"version {champion}, the champion"
-            last = max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)
-            if last and (last.action == "rolled back" or (last.action, last.champion) == ("rejected", champion)):
-                return f"version {version.version}, which was {last.action}"
-        return None
-
     def identity(self, version: int) -> tuple[int, int]:
         """Return what no other version has, even one that took this one's number after the model was deleted."""
         return version, int(self._get(version).creation_timestamp)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mnist_pipeline.interval import interval_text
 from mnist_pipeline.text import percent
+from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions
 
@@ -92,3 +93,20 @@ def _size(model_id: str | None) -> str:
 def latest_runs(registry: Registry, count: int) -> set[str]:
     """Return the ids of the runs that made the latest `count` versions."""
     return {each.run_id for each in model_versions(registry.name)[-count:] if each.run_id}
+
+
+def settled(registry: Registry, fingerprint: str) -> str | None:
+    """Return which version a training with that fingerprint would make again, if what was decided on it still holds.
+
+    It is the champion, it was rolled back, or it was rejected in favour of the version that is still the champion.
+    """
+    champion = registry.champion
+    for version in reversed(model_versions(registry.name)):
+        if version.tags.get("fingerprint") != fingerprint:
+            continue
+        if int(version.version) == champion:
+            return f"version {champion}, the champion"
+        last = max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)
+        if last and (last.action == "rolled back" or (last.action, last.champion) == ("rejected", champion)):
+            return f"version {version.version}, which was {last.action}"
+    return None

@@ -89,7 +89,7 @@ def test_compare_says_what_is_missing(
 def test_compare_shows_what_differs_and_draws_the_images(
     trained: Trained, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = train_flow.fn(TrainConfig(epochs=1, hidden=(), batch_size=512, seed=5), source)
+    other = train_flow(TrainConfig(epochs=1, hidden=(), batch_size=512, seed=5), source)
     out, versions = tmp_path / "sheet.png", [str(each.model.number) for each in (trained, other)]
     champion.app(["compare", *versions, "--out", str(out)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
+from mnist_pipeline.tracking.versions import settled
 
 YES = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
 NO = Decision((Check("floor", False, "too bad"),), {"accuracy": 0.1})
@@ -180,13 +181,14 @@ def test_what_is_champion_or_was_turned_down_need_not_be_trained_again(
         version = new_version()
         mlflow.set_model_version_tag(registry.name, str(version), "fingerprint", f"training {version}")
         evaluate_challenger(registry, version, decision)
-    trainings = [f"training {version}" for version in (1, 2, 3)]
-    champion, rejected = "version 2, the champion", "version 3, which was rejected"
-    assert [*map(registry.settled, trainings)] == [None, champion, rejected]
+
+    def found(number: int) -> str | None:
+        return settled(registry, f"training {number}")
+
+    assert [*map(found, (1, 2, 3))] == [None, "version 2, the champion", "version 3, which was rejected"]
     registry.roll_back(reason="it fails on sevens")  # to version 1, with which version 3 was not compared
-    champion, rolled_back = "version 1, the champion", "version 2, which was rolled back"
-    assert [*map(registry.settled, trainings)] == [champion, rolled_back, None]
-    assert registry.settled("training 4") is None
+    assert [*map(found, (1, 2, 3))] == ["version 1, the champion", "version 2, which was rolled back", None]
+    assert found(4) is None
 
 
 def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version: Callable[[], int]) -> None:
