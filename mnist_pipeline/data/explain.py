@@ -1,5 +1,7 @@
 """A strip of images that shows how a picture was read, step by step."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,14 @@ from PIL import Image, ImageDraw
 from mnist_pipeline.data.preprocessing import Reading
 
 PANEL, GAP, TEXT = 196, 8, 18  # pixels: of a step, between two, of a line of text
+MAX_NAME = 255  # bytes, on nearly every file system
+
+
+def strip_file(folder: Path, name: str) -> Path:
+    """Return where in `folder` the strip of the picture `name` is: under that name, if a file's name may be as long."""
+    file = folder / f"{name}.png"
+    is_short = len(os.fsencode(file.name)) <= MAX_NAME
+    return file if is_short else file.with_name(f"{hashlib.sha256(name.encode()).hexdigest()}.png")
 
 
 def write_strip(reading: Reading, file: Path) -> None:

@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from mnist_pipeline.data.morphology import dilated_columns, opened_columns
 
-THICKEST = 0.025  # of the picture's longer side
+THICKEST = 0.025  # of the picture's longer side, up to twice the shorter one
 TILT = np.linspace(-0.27, 0.27, 31)[:, None]  # slopes, up to 15°
 ACROSS = 0.75  # of the picture's width: as long as this, one line is enough
 LONG = 0.4  # as long as this, there must be several
@@ -30,7 +30,7 @@ def _level_lines(mask: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     if mask.any(axis=0).sum() < LONG * width:  # most pictures: no line is that long
         return np.zeros_like(mask)
-    thickest = 2 * round(THICKEST * max(mask.shape) / 2) + 1
+    thickest = 2 * round(THICKEST * min(max(mask.shape), 2 * min(mask.shape)) / 2) + 1
     thin = mask & ~opened_columns(mask, thickest)
     upper = thin.copy()
     upper[1:] &= ~thin[:-1]

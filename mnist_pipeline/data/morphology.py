@@ -30,6 +30,8 @@ def dilated_columns(values: np.ndarray, length: int) -> np.ndarray:
 
 def opened_columns(mask: np.ndarray, length: int) -> np.ndarray:
     """Return `mask` (H, W) without its columns' runs that are shorter than `length`."""
+    if len(mask) < length:
+        return np.zeros_like(mask)
     whole = _windows(np.minimum, mask, length)
     outside = np.zeros((length - 1, mask.shape[1]), mask.dtype)
     return _windows(np.maximum, np.concatenate([outside, whole, outside]), length)

@@ -36,6 +36,7 @@ FULL_SCALES = (1, 255, 4095, 65535)  # white in a picture of floats, or of 8, 12
 MAX_PIXELS = 50_000_000  # a large photograph's; of anything larger only the header is read
 COLOUR_SAMPLE = 16  # pixels of height and width that a picture's mean colour is taken from
 WORKING_SIZE = 8 * BOX  # larger pictures are shrunk to this first: the result cannot show more
+LONGEST_ROW = 10  # times its height, which is then as much
 
 
 class ImageError(ValueError):
@@ -68,7 +69,7 @@ def read(file: Path | bytes, schema: Schema = Schema(), *, split: bool = False) 
     Bytes must be a PNG or a JPEG; a file may also be a BMP, PPM, TIFF or WebP. Raises `ImageError` if it is not one, is
     damaged or too large.
     """
-    grey, colour, has_more_pages = _decode(file, WORKING_SIZE * (2 if split else 1))
+    grey, colour, has_more_pages = _decode(file, WORKING_SIZE, split=split)
     reading = like_mnist(grey, split=split) if schema.preprocessing == "like-mnist" else Reading(grey[None])
     pixels = np.stack([resized(image, schema.height, schema.width) for image in reading.pixels])
     return Reading(pixels, reading.warning, {"picture": grey, **reading.steps}, colour, has_more_pages)
@@ -79,7 +80,7 @@ def read_grey(file: Path | bytes, *, size: int = WORKING_SIZE) -> np.ndarray:
     return _decode(file, size)[0]
 
 
-def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, float], bool]:
+def _decode(file: Path | bytes, size: int, *, split: bool = False) -> tuple[np.ndarray, tuple[float, float], bool]:
     """Return a picture in grey, its mean colour beyond grey, and whether its file has more pages."""
     formats = FORMATS if isinstance(file, bytes) else tuple(dict.fromkeys(FILE_FORMATS.values()))
     try:
@@ -91,6 +92,8 @@ def _decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[float, flo
                     raise ImageTooLargeError(
                         f"it has {width:,}×{height:,} pixels; at most {MAX_PIXELS:,} in all are allowed"
                     )
+                if split:  # a row is longer than it is high
+                    size *= min(max(2, round(max(width, height) / min(width, height))), LONGEST_ROW)
                 # Their number is not asked for: a TIFF may claim millions. Phones put a preview after a JPEG (MPO).
                 has_more_pages = image.format != "MPO" and bool(getattr(image, "is_animated", False))
                 image.draft(None, (size, size))  # a JPEG is decoded no larger than needed

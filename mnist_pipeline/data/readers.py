@@ -17,9 +17,9 @@ from typing import IO, cast
 
 import numpy as np
 
-from mnist_pipeline.config import check
+from mnist_pipeline.config import FieldError, check
 from mnist_pipeline.data import preprocessing
-from mnist_pipeline.data.explain import write_strip
+from mnist_pipeline.data.explain import strip_file, write_strip
 from mnist_pipeline.data.preprocessing import FILE_FORMATS, ImageError
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.text import printable
@@ -101,6 +101,8 @@ def chunks(
     """
     if not path.exists():
         raise ValueError(f"there is no {path}: name a folder of images, an IDX or an .npy file")
+    if explain:
+        check(explain.is_dir() or not explain.exists(), "explain", explain, "a new or an existing folder")
     if path.is_dir():
         if explain:
             check(path not in (explain, *explain.parents), "explain", explain, f"a folder outside {path}")
@@ -117,8 +119,8 @@ def chunks(
     elif path.suffix.lower() in FILE_FORMATS:
         yield read_pictures([path], path.parent, schema, split=split, explain=explain)
     else:
-        check(not split, "split", split, "left out: it is for pictures")
-        check(explain is None, "explain", explain, "left out: it is for pictures")
+        for option in ["split"] * split + ["explain"] * (explain is not None):
+            raise FieldError(option, f"is for pictures, which {path.name} does not hold")
         try:
             yield from _chunks_of_array(path, schema, size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -170,21 +172,26 @@ def read_pictures(
     names, warnings, colours, unreadable, left_out = [], [], [], dict[str, str](), Counter[str]()
     pixels = [np.empty((0, schema.height, schema.width), np.uint8)]
     for file in files:
-        # A name need not be UTF-8, and two such names stay apart.
-        name = printable(os.fsencode(file.relative_to(folder)).decode(errors="backslashreplace"))
+        name = shown_name(file.relative_to(folder))
         try:
             reading = preprocessing.read(file, schema, split=split)
         except ImageError as error:
             unreadable[name] = printable(str(error))
             continue
         if explain:
-            write_strip(reading, explain / f"{name}.png")
+            write_strip(reading, strip_file(explain, name))
         names += [name] * len(reading.pixels)
         warnings += [reading.warning] * len(reading.pixels)
         colours += [reading.colour] * len(reading.pixels)
         pixels.append(reading.pixels)
         left_out["files of which the first page alone is read"] += reading.has_more_pages
     return Chunk(names, np.concatenate(pixels), warnings, unreadable, +left_out, colours)
+
+
+def shown_name(path: Path) -> str:
+    """Return a path as text that no other path has: what cannot be shown is escaped, and so is each backslash."""
+    text = str(path).replace("\\", "\\\\")
+    return printable(os.fsencode(text).decode(errors="backslashreplace"))
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from mnist_pipeline.data.lines import without_lines
 from mnist_pipeline.data.morphology import closed, dilated, eroded
+from mnist_pipeline.text import counted
 
 # Lengths are shares of the picture's shorter side.
 SMOOTHING = 0.004
@@ -29,6 +30,7 @@ NOISE, FULL = 0.15, 0.85  # of a digit's strongest ink: less is paper, more is a
 
 # How a mark is chosen
 CANDIDATES = 10  # the largest marks are looked at
+IN_A_ROW = 100  # of a row of digits
 OFF_CENTRE = 0.4  # of the picture: this far from its middle, a mark counts 1/e
 AT_EDGE = 0.2  # how much a mark counts that runs over the picture's edge
 INSIDE = 0.3  # of its extent: if another mark that large lies within it, it is a frame
@@ -41,6 +43,7 @@ EQUAL = 0.6  # of its extent: another that large is its equal
 THINNEST = 0.08  # of a digit's extent: thinner strokes are thickened, as MNIST has none
 
 # What makes a mark unclear
+STEEPNESS = 0.22  # of the paper's brightness: the edges of shadows, folds and what is left of lines rise less
 LONGEST = 4.3  # times its extent: the strokes of a digit
 THICKEST = 0.4  # of its extent: a stroke
 OVER_EDGE = 0.1  # of its extent
@@ -103,7 +106,8 @@ class Mark:
 def segment(grey: np.ndarray, *, split: bool = False) -> Segmented:
     """Find the digit in a grey picture (H, W), 0 to 255, or with `split` those in a row, from left to right."""
     smooth = ndimage.gaussian_filter(grey, SMOOTHING * min(grey.shape))
-    inks = [Ink(grey, smooth), Ink(255 - grey, 255 - smooth)]
+    candidates = IN_A_ROW if split else CANDIDATES
+    inks = [Ink(grey, smooth, candidates), Ink(255 - grey, 255 - smooth, candidates)]
     inks = [ink for ink in inks if ink.marks and ink.marks[0].score]
     if not inks:
         return Segmented([np.zeros_like(grey)], "no ink stands out")
@@ -116,15 +120,13 @@ def segment(grey: np.ndarray, *, split: bool = False) -> Segmented:
         and mark.contrast >= first.contrast / 2
         and not (mark.at_edge or mark.encloses(first))
     ]
-    warning = ""
-    if split:
-        row = [mark for mark in equals if first.is_near(mark, (0, np.inf))]
-        chosen = sorted([first, *row], key=lambda mark: mark.box[1].start)
-        equals = [mark for mark in equals if mark not in row]
-    else:
-        chosen = [first]
-    if equals:
-        warning = f"{len(equals) + 1} marks of equal size"
+    row = [mark for mark in equals if split and first.is_near(mark, (0, np.inf))]
+    chosen = sorted([first, *row], key=lambda mark: mark.box[1].start)
+    if any(ink.steepness(mark) < STEEPNESS for mark in chosen):
+        warning = "too faint or too soft for a stroke"
+    elif rest := len(equals) - len(row):
+        outside = f"{counted(rest, 'mark')} of equal size outside the row"
+        warning = outside if split else f"{rest + 1} marks of equal size"
     elif any(mark.at_edge > OVER_EDGE * mark.extent for mark in chosen):
         warning = "it runs over the edge"
     else:
@@ -142,8 +144,8 @@ def segment(grey: np.ndarray, *, split: bool = False) -> Segmented:
 class Ink:
     """The marks of a picture, if ink is darker than paper."""
 
-    def __init__(self, grey: np.ndarray, smooth: np.ndarray) -> None:
-        self.side, self.smooth = min(grey.shape), smooth
+    def __init__(self, grey: np.ndarray, smooth: np.ndarray, candidates: int) -> None:
+        self.side, self.smooth, self.candidates = min(grey.shape), smooth, candidates
         self.background = closed(smooth, 2 * round(WIDEST * self.side / 2) + 1)
         paper = np.maximum(self.background, DARKEST)
         self.contrast = (self.background - grey) / paper
@@ -164,7 +166,7 @@ class Ink:
         areas = np.bincount(self.labels.ravel())
         areas[0] = 0
         boxes = ndimage.find_objects(self.labels)
-        largest = [label for label in np.argsort(areas)[::-1][:CANDIDATES] if areas[label]]
+        largest = [label for label in np.argsort(areas)[::-1][: self.candidates] if areas[label]]
         marks = [self._mark(int(label), boxes[label - 1], int(areas[label])) for label in largest]
         marks = [
             replace(mark, score=UNLIKELY * mark.score) if any(map(mark.encloses, marks)) else mark
@@ -204,6 +206,13 @@ class Ink:
         alone = np.zeros(self.labels.shape, np.float32)
         alone[window] = ndimage.grey_dilation(digit, size=missing + 1) if missing > 0 else digit
         return alone
+
+    def steepness(self, mark: Mark) -> float:
+        """Return how steep a mark's edge is: the median of the contrast's morphological gradient on its outline."""
+        window = _widened(mark.box, 2)
+        component, contrast = np.isin(self.labels[window], mark.labels), self.contrast[window]
+        outline = dilated(component, 3) & ~eroded(component, 3)
+        return float(np.median((dilated(contrast, 3) - eroded(contrast, 3))[outline]))
 
     def doubt(self, mark: Mark) -> str:
         """Return why a mark is no digit, if so."""

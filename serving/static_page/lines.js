@@ -2,7 +2,7 @@
 
 import { round } from "./arrays.js";
 
-const THICKEST = 0.025; // of the picture's longer side
+const THICKEST = 0.025; // of the picture's longer side, up to twice the shorter one
 const TILT = Array.from({ length: 31 }, (_, at) => (at === 30 ? 0.27 : -0.27 + at * (0.54 / 30))); // slopes
 const ACROSS = 0.75; // of the picture's width
 const LONG = 0.4;
@@ -26,7 +26,7 @@ function levelLines(mask, width, height) {
   const inked = new Uint8Array(width);
   mask.forEach((set, at) => (inked[at % width] |= set));
   if (inked.reduce((sum, each) => sum + each, 0) < LONG * width) return null;
-  const thickest = 2 * round((THICKEST * Math.max(width, height)) / 2) + 1;
+  const thickest = 2 * round((THICKEST * Math.min(Math.max(width, height), 2 * Math.min(width, height))) / 2) + 1;
   const thin = thinRuns(mask, width, height, thickest);
   const reach = Math.trunc((0.27 * width) / 2) + 2;
   const bins = height + 2 * reach;

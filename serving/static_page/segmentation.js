@@ -26,6 +26,7 @@ const FRAGMENT = 0.15;
 const CRUMB = 0.02;
 const EQUAL = 0.6;
 const THINNEST = 0.08;
+const STEEPNESS = 0.22;
 const LONGEST = 4.3;
 const THICKEST = 0.4;
 const OVER_EDGE = 0.1;
@@ -46,7 +47,8 @@ export function segment({ data, width, height }) {
       !(mark.atEdge || encloses(mark, first)),
   );
   let warning = "";
-  if (equals.length) warning = `${equals.length + 1} marks of equal size`;
+  if (steepness(best, first) < STEEPNESS) warning = "too faint or too soft for a stroke";
+  else if (equals.length) warning = `${equals.length + 1} marks of equal size`;
   else if (first.atEdge > OVER_EDGE * first.extent) warning = "it runs over the edge";
   else warning = doubt(best, first);
   return { digit: alone(best, first), warning };
@@ -194,6 +196,20 @@ function alone({ width, height, contrast, mask, unlined, labels }, mark) {
   let from = 0;
   forEach(window, width, (at) => (picture[at] = digit[from++]));
   return picture;
+}
+
+// How steep the mark's edge is: the median of the contrast's morphological gradient on its outline.
+function steepness({ width, height, contrast, labels }, mark) {
+  const window = widened(mark, 2, width, height);
+  const [columns, rows] = [window.right - window.left, window.bottom - window.top];
+  const [component, values] = [[], []];
+  forEach(window, width, (at) => {
+    component.push(+mark.labels.includes(labels[at]));
+    values.push(contrast[at]);
+  });
+  const [outer, inner] = [1, -1].map((sign) => extremum(Uint8Array.from(component), columns, rows, 3, sign));
+  const [most, least] = [1, -1].map((sign) => extremum(Float32Array.from(values), columns, rows, 3, sign));
+  return median([...most.keys()].filter((at) => outer[at] && !inner[at]).map((at) => f32(most[at] - least[at])));
 }
 
 function doubt({ labels, width }, mark) {

@@ -224,12 +224,27 @@ def test_digits_in_a_row_are_split_from_left_to_right() -> None:
     assert abs(first - second[::-1, ::-1]).mean() < 30 < abs(first - second).mean()
 
 
-@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (1, 1), (3, 2)])
-def test_a_picture_of_any_shape_is_read_in_bounded_memory(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("count", [11, 30])
+def test_a_long_row_is_split_as_a_whole(count: int) -> None:
+    row = Image.fromarray(np.hstack([SEVEN] * count).astype(np.uint8))
+    reading = preprocessing.read(encoded(row.resize((28 * count, 28))), split=True)
+    assert (len(reading.pixels), reading.warning) == (count, "")
+
+
+def test_what_is_outside_the_row_is_told() -> None:
+    rows = np.vstack([np.hstack([SEVEN] * 3)] * 2)
+    reading = preprocessing.read(encoded(Image.fromarray(rows.astype(np.uint8))), split=True)
+    assert (len(reading.pixels), reading.warning) == (3, "3 marks of equal size outside the row")
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (1, 1), (3, 2), (5, 300), (28, 1680)])
+def test_a_picture_of_any_shape_is_read_in_bounded_memory(shape: tuple[int, int], split: bool) -> None:
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    reading = preprocessing.read(encoded(Image.fromarray(noise)))
-    assert reading.pixels.shape == (1, 28, 28)
-    assert max(step.size for step in reading.steps.values()) <= preprocessing.WORKING_SIZE**2
+    reading = preprocessing.read(encoded(Image.fromarray(noise)), split=split)
+    assert reading.pixels.shape[1:] == (28, 28)
+    largest = preprocessing.WORKING_SIZE**2 * (preprocessing.LONGEST_ROW if split else 1)
+    assert max(step.size for step in reading.steps.values()) <= largest
 
 
 def test_a_picture_that_is_only_resized_keeps_its_shape_and_its_background() -> None:

@@ -136,13 +136,25 @@ def test_the_steps_to_an_image_are_drawn_into_a_folder_outside_the_pictures(tmp_
         assert strip.width > 5 * strip.height
     with pytest.raises(FieldError, match="explain must be a folder outside"):
         list(readers.chunks(tmp_path / "in", explain=tmp_path / "in" / "steps"))
+    with pytest.raises(FieldError, match="explain must be a new or an existing folder"):
+        list(readers.chunks(tmp_path / "in", explain=tmp_path / "steps" / "sub" / "c.JPG.png"))
+
+
+def test_pictures_of_any_name_are_explained_and_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    names = [f"{'x' * 250}.png", "a\nb.png", r"a\nb.png"]
+    for name in names:
+        Image.fromarray(PIXELS[0]).save(tmp_path / "in" / name)
+    (chunk,) = readers.chunks(tmp_path / "in", explain=tmp_path / "steps")
+    assert {*chunk.names} == {names[0], r"a\nb.png", r"a\\nb.png"}
+    assert len([*(tmp_path / "steps").iterdir()]) == 3
 
 
 def test_an_array_is_neither_split_nor_explained(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", PIXELS)
-    with pytest.raises(FieldError, match="split must be left out"):
+    with pytest.raises(FieldError, match="split is for pictures"):
         list(readers.chunks(tmp_path / "images.npy", split=True))
-    with pytest.raises(FieldError, match="explain must be left out"):
+    with pytest.raises(FieldError, match="explain is for pictures"):
         list(readers.chunks(tmp_path / "images.npy", explain=tmp_path))
 
 
