@@ -247,6 +247,31 @@ def blank_under_leaves(scene: Scene, digit: np.ndarray) -> None:
     shadow_of_leaves(scene, np.zeros_like(digit))
 
 
+def blank_ruled(scene: Scene, digit: np.ndarray) -> None:
+    ruled(scene, np.zeros_like(digit))
+
+
+def blank_squared(scene: Scene, digit: np.ndarray) -> None:
+    squared(scene, np.zeros_like(digit))
+
+
+def blank_crumpled(scene: Scene, digit: np.ndarray) -> None:
+    crumpled(scene, np.zeros_like(digit))
+
+
+def wiped_whiteboard(scene: Scene, digit: np.ndarray) -> None:
+    whiteboard(scene, np.zeros_like(digit))
+
+
+def blank_graph_paper(scene: Scene, digit: np.ndarray) -> None:
+    graph_paper(scene, np.zeros_like(digit))
+
+
+def blank_ruled_under_a_pen(scene: Scene, digit: np.ndarray) -> None:
+    shadow_of_a_pen(scene, np.zeros_like(digit))
+    scene.lines(scene.rng.uniform(-4, 4), scene.rng.uniform(50, 150), 3, scene.rng.uniform(0.5, 0.75))
+
+
 def scribble(scene: Scene, _digit: np.ndarray) -> None:
     image = Image.new("L", scene.shape[::-1])
     height, width = scene.shape
@@ -308,6 +333,9 @@ KINDS: dict[str, tuple[Draw, ...]] = {
     ),
 }
 UNCLEAR: dict[str, tuple[Draw, ...]] = {
-    "tune": (blank, two_digits, scribble, blank_in_a_shadow),
-    "report": (blank_under_leaves, three_digits, letters, something_else),
+    "tune": (
+        *(blank, two_digits, scribble, blank_in_a_shadow),
+        *(blank_ruled, blank_squared, blank_crumpled, wiped_whiteboard, blank_under_leaves),
+    ),
+    "report": (three_digits, letters, something_else, blank_graph_paper, blank_ruled_under_a_pen),
 }

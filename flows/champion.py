@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from flows import cli, prefect_server
 from mnist_pipeline.config import CHAMPION, CODE, check
 from mnist_pipeline.data.source import dataset_name, model_name
+from mnist_pipeline.process import stoppable
 from mnist_pipeline.text import duration, percent, printable
 
 if TYPE_CHECKING:
@@ -238,4 +239,5 @@ def _registry(dataset: str, *, for_writing: bool = False, must_exist: bool = Tru
 
 if __name__ == "__main__":
     startup.quick_exit(cli.report_error)
-    app()
+    with stoppable():  # so that what is half written is deleted
+        app()

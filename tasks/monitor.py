@@ -14,12 +14,12 @@ from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.text import duration
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run, load_profile, load_table, load_text
-from mnist_pipeline.tracking.versions import latest_runs
+from mnist_pipeline.tracking.versions import runs_turned_down
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
 from mnist_pipeline.watch import Watch
 
-TRIED = 20  # latest versions whose corrections are not tried again, promoted, rejected or rolled back
+LATEST = 20  # versions: corrections that one of them learnt which was rejected or rolled back are not tried again
 
 
 @task(name="read logs", task_run_name="read-logs", cache_policy=NO_CACHE)
@@ -41,7 +41,7 @@ def watch_answers(
 ) -> Watched:
     """Judge the answers, and record what was found on the run and on the flow run's page."""
     made_by = registry.card(version)["run_id"] or "none"
-    tried = latest_runs(registry, TRIED)
+    tried = runs_turned_down(registry, LATEST)
     reference = Reference(
         version=version,
         profile=load_profile(made_by),

@@ -28,8 +28,8 @@ def register(
         model_uri,
         description=f"{sizes}, {epoch} epochs: test {test}, holdout {holdout}. {trained_by}\n\n{covered}",
         tags={
-            "test_accuracy": f"{test.accuracy:.4f}",
-            "holdout_accuracy": f"{holdout.accuracy:.4f}",
+            "test_accuracy": f"{test.accuracy:.6f}",
+            "holdout_accuracy": f"{holdout.accuracy:.6f}",
             "layers": sizes,
             "data": str(splits),
         },

@@ -58,6 +58,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["torch"], "NAME must not be that of a Python module"),
         (["class"], "NAME must not be that of a Python module"),
         (["corrections"], "NAME must not be what .gitignore leaves out: 'corrections'"),
+        (["leaf-reader", "mnist-mlp"], "MODEL must be another than this project's: 'mnist-mlp'"),
         (["leaf-reader", "é"], "MODEL must be letters"),
         (["leaf-reader", "a/b"], "MODEL must be letters, digits, . _ and -, such as leaves: 'a/b'"),
     ],
@@ -74,6 +75,19 @@ def test_changes_that_are_not_committed_are_refused(copy: Path) -> None:
     (copy / "notes").touch()
     assert start(copy, "leaf-reader").stderr == "Commit or stash what was changed first: notes\n"
     (copy / "notes").unlink()
+
+
+def test_a_commit_that_git_refuses_renames_nothing_and_is_explained(copy: Path) -> None:
+    hook = copy / ".git" / "hooks" / "pre-commit"
+    hook.write_text("#!/bin/sh\necho 'not on a Sunday' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    (copy / "mnist_pipeline" / "__pycache__").mkdir(exist_ok=True)
+    (copy / "mnist_pipeline" / "__pycache__" / "config.pyc").touch()
+    result = start(copy, "leaf-reader")
+    hook.unlink()
+    assert (result.returncode, result.stderr) == (1, "Nothing was renamed: git commit failed: not on a Sunday\n\n")
+    assert not git(copy, "status", "--porcelain")
+    assert not (copy / "leaf_reader").exists()
 
 
 def test_the_new_name_is_one_commit_that_leaves_nothing_of_the_old_one(started: Path) -> None:

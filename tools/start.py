@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import keyword
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,14 @@ def main(name: str = "", model: str = "") -> None:
     check(name, model, package)
     try:
         rename(name, package, model)
-    except BaseException:
+    except BaseException as error:
         git("reset", "--quiet", "--hard")
-        git("clean", "--quiet", "--force", "-d", package)
+        git("clean", "--quiet", "--force", "-d", "-x", package)
+        match error:
+            case subprocess.CalledProcessError():
+                sys.exit(f"Nothing was renamed: {' '.join(error.cmd[:2])} failed: {error.stderr or error.output or ''}")
+            case KeyboardInterrupt():
+                sys.exit("Nothing was renamed: stopped")
         raise
     print(f"This is {name} now: its package is {package}, its model {model}. Next: make train, make test")
 
@@ -60,15 +66,19 @@ def check(name: str, model: str, package: str) -> None:
         sys.exit(f"NAME must not be that of a Python module, or of what is here: {name!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", model):
         sys.exit(f"MODEL must be letters, digits, . _ and -, such as leaves: {model!r}")
+    if model == MODEL:
+        sys.exit(f"MODEL must be another than this project's: {model!r}")
     if not (ROOT / PACKAGE).is_dir():
         sys.exit("This project has a name of its own already")
+    if not shutil.which("git"):
+        sys.exit("git is needed: install it")
     if not (ROOT / ".git").exists():
         sys.exit("This is not a git repository: git init && git add --all && git commit --message 'A copy', and again")
     if subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=ROOT, capture_output=True).returncode:
         sys.exit("git does not know who you are: git config user.name and user.email")
     if not subprocess.run(["git", "check-ignore", "--quiet", f"{package}/"], cwd=ROOT).returncode:
         sys.exit(f"NAME must not be what .gitignore leaves out: {name!r}")
-    if changed := git("status", "--porcelain"):
+    if changed := git("status", "--porcelain", "--untracked-files=all"):
         sys.exit(f"Commit or stash what was changed first: {changed.splitlines()[0][3:]}")
 
 

@@ -82,10 +82,13 @@ def holdout_of(registry: Registry, number: int, dataset: str, schema: Schema) ->
 
 
 def _source(version: Version, dataset: str) -> DataSource:
-    """Return where the data of `version` are: in `dataset`, if that is a folder, or where its run says they were."""
-    if dataset not in DATASETS and Path(dataset).is_dir():
-        return DataSource(dataset=dataset, name="compared")
+    """Return where the data of `version` are: in `dataset`, if that is a path, or where its run says they were.
+
+    A name is a folder's only if the data are no longer where they were: an export may be called like its dataset.
+    """
     folder = version.folder if version.folder and version.folder.is_dir() else None
+    if dataset not in DATASETS and Path(dataset).is_dir() and ("/" in dataset or not folder):
+        return DataSource(dataset=dataset, name="compared")
     if dataset in DATASETS and not (folder and any(folder.glob("*ubyte*"))):
         return DataSource(dataset=dataset, data_dir=folder)
     if folder is None:

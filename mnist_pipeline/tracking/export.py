@@ -99,7 +99,7 @@ def export(
         pixels = holdout.pixels
     except (ValueError, OSError) as error:
         note = f"Compared on random pixels, as there is no holdout: {error}"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as beside:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as beside:
         out = Path(beside) / "out"
         out.mkdir()
         file = models.onnx_file(registry.name, version, out)

@@ -20,10 +20,8 @@ from mlflow.utils import requirements_utils
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.tracking import onnx_model
 from mnist_pipeline.tracking.runs import Run
-from mnist_pipeline.tracking.store import client, logged_model_id
+from mnist_pipeline.tracking.store import WEIGHTS, client, logged_model_id
 from mnist_pipeline.training.model import MLP, Classifier
-
-WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
 
 
 def log_model(run: Run, mlp: MLP, pixels: torch.Tensor, *, step: int, schema: Schema = Schema()) -> str:
@@ -104,16 +102,26 @@ def onnx_file(name: str, version: int, folder: Path) -> Path:
     network = load_network(uri)
     logged = client().list_logged_model_artifacts(model_id) if model_id else []
     if is_there := any(each.path == onnx_model.FILE for each in logged):
-        with tempfile.TemporaryDirectory() as other:
-            kept = Path(mlflow.artifacts.download_artifacts(f"{uri}/{onnx_model.FILE}", dst_path=other))
-            if onnx_model.check(kept) != network.schema:
-                raise ValueError(f"{uri}/{onnx_model.FILE} is refused: it is of other classes or images than its model")
+        kept = _kept_onnx(uri, network.schema)
     file = folder / onnx_model.FILE
     onnx_model.write(network.mlp, network.schema, file, model=name, version=str(version))
     onnx_model.check(file)
-    if model_id and not is_there:
+    if model_id and (not is_there or kept != file.read_bytes()):
         client().log_model_artifact(model_id, str(file))
     return file
+
+
+def _kept_onnx(uri: str, schema: Schema) -> bytes:
+    """Return the ONNX file beside a model. Raises `ValueError` if it is hostile, or of other images than the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            file = Path(mlflow.artifacts.download_artifacts(f"{uri}/{onnx_model.FILE}", dst_path=folder))
+            content = file.read_bytes()
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"{uri}/{onnx_model.FILE} is refused: it cannot be read ({error})") from None
+        if onnx_model.check(file) != schema:
+            raise ValueError(f"{uri}/{onnx_model.FILE} is refused: it is of other classes or images than its model")
+        return content
 
 
 @contextlib.contextmanager

@@ -91,12 +91,29 @@ def check_database(database: Path) -> None:
         ) from None
 
 
+def copy(database: Path, to: Path) -> None:
+    """Copy a database of MLflow's as it is at one moment, and leave the original as it is, whatever its version.
+
+    Raises `ValueError` if it is not MLflow's, or of a newer one.
+    """
+    try:
+        with _connect(f"{database.as_uri()}?mode=ro") as connection:
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            ScriptDirectory(str(MIGRATIONS)).get_revision(revision)
+            with _connect(to) as target:
+                connection.backup(target)
+    except (sqlite3.Error, TypeError, CommandError) as error:
+        known = f"not a database of MLflow's that version {mlflow.__version__} can read"
+        is_busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+        raise ValueError(f"{database} is {'locked' if is_busy else known}: {error}") from None
+
+
 @cache
-def relocate(database: Path, artifacts: str) -> None:
+def relocate(database: Path, artifacts: str) -> int:
     """After the project was moved or copied, make its artifacts those in the folder `artifacts`, beside `database`.
 
     What is written from now on is put there, never into the folder of an original. Of what was written before, all that
-    is there is read from there.
+    is there is read from there. Returns how many addresses were changed.
     """
     changed = 0
     with _connect(database) as connection, connection:
@@ -111,8 +128,7 @@ def relocate(database: Path, artifacts: str) -> None:
                 if path == "" or (path.startswith("/") and Path(artifacts + path).exists()):
                     connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (artifacts + path, row))
                     changed += 1
-    if changed:
-        logger.warning(f"The project was moved or copied: its artifacts are now those in {artifacts}")
+    return changed
 
 
 def _connect(database: str | Path) -> contextlib.closing[sqlite3.Connection]:

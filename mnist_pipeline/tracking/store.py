@@ -7,7 +7,10 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 import traceback
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from mnist_pipeline.tracking.sqlite import IN_USE_REMEDY, READ_ONLY_REMEDY, Stor
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
 VIEW = "accuracy"  # key of the view that is described in a tag of each experiment: MLflow's own shows no metric
 COLUMNS = [f"metrics.`{name}_accuracy`" for name in ("test", "holdout")]
@@ -60,7 +64,8 @@ def prepare() -> None:
             if not file.exists():
                 sqlite.create(file)
             sqlite.check_database(file)
-            sqlite.relocate(file, _artifacts(file))
+            if sqlite.relocate(file, _artifacts(file)):
+                logger.warning(f"The project was moved or copied: its artifacts are now those in {_artifacts(file)}")
     elif not tracking_uri().startswith("http"):
         create_engine(tracking_uri(), poolclass=NullPool).connect().close()  # MLflow would try for three minutes
     client().search_experiments(max_results=1)  # a server that does not answer is noticed before a run is made
@@ -110,13 +115,29 @@ def logged_model_id(version: ModelVersion) -> str | None:
 
 
 def check_has_model(version: ModelVersion) -> None:
-    """Raise `ValueError` if the files of the model that was registered as `version` are gone."""
-    if model := logged_model_id(version):
-        files = []
-        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
-            files = client().list_logged_model_artifacts(model)
-        if not files:
-            raise ValueError(f"the files of version {version.version} of {version.name} are gone: it cannot be used")
+    """Raise `ValueError` if the weights of the model that was registered as `version` are gone, or not whole."""
+    if not (model := logged_model_id(version)):
+        return
+    files = []
+    with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
+        files = client().list_logged_model_artifacts(model, str(Path(WEIGHTS).parent))
+    if WEIGHTS not in (file.path for file in files):
+        raise ValueError(f"the files of version {version.version} of {version.name} are gone: it cannot be used")
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"models:/{version.name}/{version.version}/{WEIGHTS}"
+        file = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        check_weights(file, f"version {version.version} of {version.name}")
+
+
+def check_weights(file: Path, model: str) -> None:
+    """Raise `ValueError` if the plain weights of `model` in `file`, which torch saves as a zip archive, are damaged."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        damaged = str(error)
+    if damaged:
+        raise ValueError(f"{model} cannot be used: its weights, {WEIGHTS}, are damaged ({damaged}): restore them")
 
 
 def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """A registered model with its runs, brought from a local store into the one in use, whole or not at all."""
 
 import contextlib
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,15 +12,17 @@ from typing import Any
 from uuid import uuid4
 
 import mlflow
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from mnist_pipeline.config import check
+from mnist_pipeline.text import counted
 from mnist_pipeline.tracking import sqlite, store
 from mnist_pipeline.tracking.ledger import PRUNED
+
+logger = logging.getLogger(__name__)
 
 IMPORT = "import"  # tag of all that one import writes, with an id of its own
 IMPORTED = "imported_from"  # tag of what was imported: the model's name and the id of the original
@@ -44,10 +47,11 @@ def import_model(uri: str, name: str, *, experiment: str) -> Imported:
     if the source has no such model, or the target has another one of that name.
     """
     file = _file(uri)
-    with FileLock(f"{file}.lock", is_singleton=True), store.store_lock():  # nothing is registered or promoted meanwhile
-        sqlite.check_database(file)
-        sqlite.relocate(file, str(file.parent / "mlartifacts"))
-        source = _Source(MlflowClient(sqlite.uri_of(file)), name, experiment)
+    with tempfile.TemporaryDirectory() as folder, store.store_lock():  # nothing is registered or promoted meanwhile
+        copy = Path(folder) / "mlflow.db"
+        sqlite.copy(file, copy)
+        sqlite.relocate(copy, str(file.parent / "mlartifacts"))
+        source = _Source(MlflowClient(sqlite.uri_of(copy)), name, experiment)
         if _is_imported(source):
             return Imported(0, 0)
         with _all_or_nothing(name) as written:
@@ -69,11 +73,9 @@ class _Source:
         runs = {each.run_id: run for each in self.versions if each.run_id and (run := self._run(each.run_id))}
         if busy := next((run for run in runs.values() if run.info.status == "RUNNING"), None):
             raise ValueError(f"the run {busy.info.run_id} has not ended: import its version once it has")
-        own = client.get_experiment_by_name(experiment)
-        for run in (
-            store.pages(client.search_runs, [own.experiment_id], "attributes.status != 'RUNNING'") if own else ()
-        ):
-            runs.setdefault(run.info.run_id, run)
+        if own := client.get_experiment_by_name(experiment):
+            for run in store.pages(client.search_runs, [own.experiment_id], "attributes.status != 'RUNNING'"):
+                runs.setdefault(run.info.run_id, run)
         self.runs: list[Run] = sorted(runs.values(), key=lambda run: run.info.start_time)
         outputs = (each for run in self.runs for each in (run.outputs.model_outputs if run.outputs else ()))
         ids = dict.fromkeys([*map(_model_id, self.versions), *(each.model_id for each in outputs)])
@@ -81,9 +83,10 @@ class _Source:
         self.pruned = [each for each in self.versions if PRUNED in each.tags]
         there = {*self.models, *map(_model_id, self.pruned)}
         if lost := [each.version for each in self.versions if _model_id(each) not in there]:
-            raise ValueError(
-                f"the files of version {lost[0]} of {name} are gone: restore them, or delete it in MLflow's UI"
-            )
+            remedy = "restore them, or delete it in MLflow's UI"
+            raise ValueError(f"the files of version {lost[0]} of {name} are gone: {remedy}")
+        if bare := [run for run in self.runs if not Path(run.info.artifact_uri).is_dir()]:
+            logger.warning(f"{counted(len(bare), 'run')} without its files: they are gone")
 
     def _run(self, run_id: str) -> Run | None:
         with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # purged
@@ -95,7 +98,10 @@ class _Source:
         """Return a logged model, or None if it or its files are gone."""
         with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
             model = self.client.get_logged_model(model_id)
-            return model if (Path(model.artifact_location.removeprefix("file://")) / "MLmodel").is_file() else None
+            files = Path(model.artifact_location.removeprefix("file://"))
+            if all((files / each).is_file() for each in ("MLmodel", store.WEIGHTS)):
+                store.check_weights(files / store.WEIGHTS, model_id)
+                return model
         return None
 
 
@@ -219,7 +225,8 @@ class _Transfer:
 def _file(uri: str) -> Path:
     """Return the file of a SQLite address. Raises `FieldError` unless it exists, and is not the store in use."""
     wanted = "the address of an existing database, such as sqlite:////home/me/project/mlflow.db"
-    check(re.match(r"sqlite:///.", uri) is not None, "from", uri, wanted)
+    shown = re.sub(r"//.*@", "//…@", uri)  # without a password
+    check(re.match(r"sqlite:///.", uri) is not None, "from", shown, wanted)
     uri = sqlite.absolute_uri(uri)
     file = Path(make_url(uri).database or "").resolve()
     check(file.is_file(), "from", uri, wanted)

@@ -11,6 +11,7 @@ from typing import Any
 from mnist_pipeline.interval import interval_text
 from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import ledger
+from mnist_pipeline.tracking.ledger import LedgerEntry
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions
 
@@ -90,9 +91,14 @@ def _size(model_id: str | None) -> str:
     return f"{size / 1e3:,.0f} kB" if size else ""
 
 
-def latest_runs(registry: Registry, count: int) -> set[str]:
-    """Return the ids of the runs that made the latest `count` versions."""
-    return {each.run_id for each in model_versions(registry.name)[-count:] if each.run_id}
+def runs_turned_down(registry: Registry, latest: int) -> set[str]:
+    """Return the ids of the runs that made those of the `latest` versions that were rejected or rolled back."""
+    turned_down = ("rejected", "rolled back")
+    return {
+        each.run_id
+        for each in model_versions(registry.name)[-latest:]
+        if each.run_id and (last := _last_entry(each)) and last.action in turned_down
+    }
 
 
 def settled(registry: Registry, fingerprint: str) -> str | None:
@@ -106,7 +112,11 @@ def settled(registry: Registry, fingerprint: str) -> str | None:
             continue
         if int(version.version) == champion:
             return f"version {champion}, the champion"
-        last = max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)
+        last = _last_entry(version)
         if last and (last.action == "rolled back" or (last.action, last.champion) == ("rejected", champion)):
             return f"version {version.version}, which was {last.action}"
     return None
+
+
+def _last_entry(version: Any) -> LedgerEntry | None:
+    return max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)

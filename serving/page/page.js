@@ -124,7 +124,7 @@ function show(prediction) {
   const sure = Math.max(...prediction.probabilities);
   const likeliest = bars[prediction.probabilities.indexOf(sure)].name;
   const how = prediction.label === null ? "Not sure: perhaps" : sure > 0.95 ? "That is" : sure > 0.6 ? "Probably" : "Perhaps";
-  const but = prediction.label === null ? "" : "But it is unclear: ";
+  const but = prediction.label === null ? "Unclear: " : "But it is unclear: ";
   const unclear = prediction.warning ? ` ${but}${prediction.warning}.` : "";
   $("message").textContent = `${how} ${article(likeliest)} ${likeliest}.${unclear}`;
   const [height, width] = [prediction.seen.length, prediction.seen[0].length];

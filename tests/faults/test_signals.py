@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -86,3 +87,35 @@ def test_a_second_signal_ends_a_schedule_at_once(project: Project) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=2) == 128 + signal.SIGINT
     eventually(lambda: not living(project), within=10)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_import_that_is_stopped_leaves_nothing_of_itself(
+    number: signal.Signals, used: Project, tmp_path: Path
+) -> None:
+    target = tmp_path / "mlflow.db"
+    command = ["flows/champion.py", "import", "--from", f"sqlite:///{used.database}"]
+    process = used.start(*command, MLFLOW_TRACKING_URI=f"sqlite:///{target}")
+    eventually(lambda: target.exists() and rows(target, "registered_models"), every=0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=10)
+    assert (process.returncode, "Traceback" in output) == (128 + number, False), output
+    assert not rows(target, "registered_models")
+    assert not rows(target, "runs WHERE lifecycle_stage = 'active'")
+
+
+def rows(database: Path, table: str) -> int:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_export_that_is_stopped_leaves_nothing_of_itself(
+    number: signal.Signals, used: Project, tmp_path: Path
+) -> None:
+    process = used.start("flows/champion.py", "export", "--to", f"{tmp_path}/out", "--page")
+    eventually(lambda: [*tmp_path.iterdir()], every=0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=10)
+    assert (process.returncode, "Traceback" in output) == (128 + number, False), output
+    assert not [*tmp_path.iterdir()]

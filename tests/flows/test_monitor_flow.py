@@ -126,6 +126,10 @@ def test_a_retraining_learns_from_the_reviewed_corrections_and_they_count_once(
     again = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
     assert (again.message or "").startswith("Look: version")  # the new version has answered nothing
     assert REGISTRY.history()[-1] == entry
+    REGISTRY.roll_back(reason="a test")  # to the one whose answers drifted
+    third = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
+    assert f"those of version {entry.version}, which was rolled back; 24 of corrections-" in (third.message or "")
+    assert third.result().metrics["new_corrections"] == 0
 
 
 def test_a_log_that_is_named_twice_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Who is champion, and what the ledger says of it."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from mlflow import MlflowClient
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
-from mnist_pipeline.tracking.versions import settled
+from mnist_pipeline.tracking.versions import runs_turned_down, settled
 
 YES = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
 NO = Decision((Check("floor", False, "too bad"),), {"accuracy": 0.1})
@@ -191,6 +192,17 @@ def test_what_is_champion_or_was_turned_down_need_not_be_trained_again(
     assert found(4) is None
 
 
+def test_what_an_earlier_champion_learnt_from_is_not_known_to_have_failed(
+    registry: Registry, new_version: Callable[[], int]
+) -> None:
+    for decision in (YES, YES, NO, YES):
+        evaluate_challenger(registry, new_version(), decision)
+    registry.roll_back(reason="it fails on sevens")
+    runs = {int(each.version): each.run_id for each in store.model_versions(registry.name)}
+    assert runs_turned_down(registry, latest=20) == {runs[3], runs[4]}
+    assert runs_turned_down(registry, latest=1) == {runs[4]}
+
+
 def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version: Callable[[], int]) -> None:
     evaluate_challenger(registry, new_version(), YES)
     evaluate_challenger(registry, new_version(), NO)
@@ -203,12 +215,20 @@ def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version:
         registry.promote_by_hand(7, reason="none")
 
 
-def test_a_version_whose_files_are_gone_is_never_made_the_champion(registry: Registry, mlflow: MlflowClient) -> None:
+def test_a_version_whose_files_are_gone_or_damaged_is_never_made_the_champion(
+    registry: Registry, mlflow: MlflowClient, tmp_path: Path
+) -> None:
     mlflow.create_registered_model(registry.name)
     for _ in range(2):
         model = mlflow.create_logged_model(store.experiment_id("mnist"))
         mlflow.create_model_version(registry.name, f"models:/{model.model_id}", model_id=model.model_id)
     with pytest.raises(ValueError, match=r"the files of version 2 of .* are gone"):
+        registry.promote_by_hand(2, reason="a test")
+    weights = tmp_path / Path(store.WEIGHTS).name
+    weights.write_bytes(pickle.dumps("not torch's"))
+    mlflow.log_model_artifact(model.model_id, str(weights), "extra_files")
+    mlflow.finalize_logged_model(model.model_id, "READY")
+    with pytest.raises(ValueError, match=r"version 2 of .* cannot be used: its weights, .*, are damaged"):
         registry.promote_by_hand(2, reason="a test")
     assert registry.champion is None
     assert not registry.history()

@@ -1,5 +1,7 @@
 """A model is brought from one store into another with all that belongs to it, or not at all."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,16 +200,67 @@ def test_a_model_of_the_stores_own_is_not_touched(local: str, empty_store: Mlflo
     assert not runs_of(empty_store)
 
 
-def test_a_version_whose_files_are_gone_is_named(
-    imported: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("MLmodel", None, "the files of version 3 of mnist-mlp are gone"),
+        (store.WEIGHTS, None, "the files of version 3 of mnist-mlp are gone"),
+        (store.WEIGHTS, b"PK", "its weights, .*, are damaged"),
+    ],
+)
+def test_a_version_whose_files_are_gone_or_damaged_is_named(
+    imported: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    content: bytes | None,
+    problem: str,
 ) -> None:
-    location = imported.get_logged_model(version_of(imported, 3).source.removeprefix("models:/"))
-    (Path(location.artifact_location) / "MLmodel").unlink()
+    model = imported.get_logged_model(version_of(imported, 3).source.removeprefix("models:/"))
+    damaged = Path(model.artifact_location) / file
+    damaged.unlink() if content is None else damaged.write_bytes(content)
     uri = store.tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     store.prepare()
-    with pytest.raises(ValueError, match="the files of version 3 of mnist-mlp are gone"):
+    with pytest.raises(ValueError, match=problem):
         transfer.import_model(uri, REGISTRY.name, experiment="mnist")
+
+
+def test_the_store_that_is_imported_from_stays_as_it_is_even_if_it_was_moved(
+    imported: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        (tmp_path / name).rename(moved / name)
+    before = (moved / "mlflow.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    store.prepare()
+    transfer.import_model(f"sqlite:///{moved}/mlflow.db", REGISTRY.name, experiment="mnist")
+    assert models.load_network("models:/mnist-mlp@champion")(PIXELS).isfinite().all()
+    assert (moved / "mlflow.db").read_bytes() == before
+    assert {each.name for each in moved.iterdir()} == {"mlflow.db", "mlartifacts"}
+
+
+def test_a_file_that_is_no_database_of_mlflows_is_refused_and_left_alone(
+    empty_store: MlflowClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "notes").write_text("milk")
+    with contextlib.closing(sqlite3.connect(folder / "prefect.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num)")
+        database.execute("INSERT INTO alembic_version VALUES ('4cb6a7a2a7ba')")
+    for name in ("notes", "prefect.db"):
+        with pytest.raises(ValueError, match=f"{name} is not a database of MLflow's that version .* can read"):
+            transfer.import_model(f"sqlite:///{folder}/{name}", REGISTRY.name, experiment="mnist")
+    assert {each.name for each in folder.iterdir()} == {"notes", "prefect.db"}
+
+
+def test_a_password_in_an_address_is_not_repeated(empty_store: MlflowClient) -> None:
+    with pytest.raises(FieldError) as refused:
+        transfer.import_model("postgresql://ada:secret@host/mlflow", REGISTRY.name, experiment="mnist")
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
