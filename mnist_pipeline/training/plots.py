@@ -223,13 +223,15 @@ def monitoring(
         axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
     colors = ["lightgrey" if name in by_chance else BLUE for name in indices]
     bars = last.barh([*indices], [*indices.values()], color=colors)
-    last.bar_label(bars, fmt="{:.2f}", padding=3)
+    last.bar_label(bars, fmt="{:.2f}", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     for level, style, name in zip(levels, (":", "--"), ("moderate", "large"), strict=True):
         last.axvline(level, color=RED, linestyle=style, label=name)
-    last.legend(frameon=False, loc="lower right")
+    last.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
     last.set_xlim(0, max([*indices.values(), levels[1]]) * 1.25)
     last.invert_yaxis()
-    last.set_title("Population stability index (grey: may be chance)", loc="left", fontsize="medium")
+    last.set_title("Stability index", loc="left", fontsize="medium")
+    if by_chance:
+        last.set_xlabel("grey: chance would explain it", loc="right", fontsize="small")
     for axes in (*grid, last):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

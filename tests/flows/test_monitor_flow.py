@@ -127,7 +127,7 @@ def test_a_retraining_learns_from_the_reviewed_corrections_and_they_count_once(
     assert (again.message or "").startswith("Look: version")  # the new version has answered nothing
     assert REGISTRY.history()[-1] == entry
     REGISTRY.roll_back(reason="a test")  # to the one whose answers drifted
-    third = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
+    third: State[Any] = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
     assert f"those of version {entry.version}, which was rolled back; 24 of corrections-" in (third.message or "")
     assert third.result().metrics["new_corrections"] == 0
 
