@@ -1,6 +1,7 @@
 """The command lines about what was served: what is watched, and the review of corrections."""
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -79,10 +80,11 @@ def review(
     if (table := out / sheets.TABLE).exists() and {each.id for each in waiting} & sheets.read(table).keys():
         raise FieldError("out", f"has a table that someone may be filling in: --apply {table}, or name another folder")
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
+    quoted = shlex.quote(str(table))
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
         f"{shown}{counted(len(waiting), 'correction')} to be reviewed: look at {printable(str(sheet))}, write accept or"
     )
     print(
-        printable(f"reject into the last column of {table}, and: python flows/monitor_flow.py review --apply {table}")
+        printable(f"reject into the last column of {table}, and: python flows/monitor_flow.py review --apply {quoted}")
     )

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 
@@ -35,26 +36,43 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_host(text: str) -> bool:
+    """Return whether `text` is a host's name or address, without a port."""
+    try:
+        return bool(re.fullmatch(r"[\w.-]+", text) or ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
 def protect(app: ASGIApp, hosts: Sequence[str] = (), *, any_name: bool = False) -> ASGIApp:
     """Return `app`, closed to the pages of other sites in a browser on this machine.
 
-    It answers to `LOOPBACK` and to `hosts`, the names of a proxy in front of it, so that no other name can be made to
-    resolve here; to `any_name` where a token is required, which such a page lacks. It refuses requests and WebSockets
-    from a page of another origin. A browser names the page's origin with all but a plain GET, which changes nothing and
-    whose answer the page cannot read.
+    It answers to `LOOPBACK` and to `hosts`, its own address or the names of a proxy in front of it, so that no other
+    name can be made to resolve here; to `any_name` where a token is required, which such a page lacks. It refuses
+    requests and WebSockets from a page of another origin. A browser names the page's origin with all but a plain GET,
+    which changes nothing and whose answer the page cannot read.
     """
     from starlette.datastructures import Headers
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import PlainTextResponse
 
-    hosts = [host.lower() for host in hosts]
+    known = {*LOOPBACK, *map(str.lower, hosts)}
 
-    async def same_origin(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers({"host": LOOPBACK[0]})
         host, origin = headers.get("host", ""), headers.get("origin", "").rpartition("://")[2]
-        name, _, port = origin.partition(":")
-        own = name in hosts or (name in LOOPBACK and port == host.partition(":")[2]) or (any_name and origin == host)
-        refused = PlainTextResponse("a page of another site sent this", 403)
-        await (app if own or "origin" not in headers else refused)(scope, receive, send)
+        (name, port), (page, page_port) = _name_and_port(host), _name_and_port(origin)
+        is_own = page in known and (page_port == port or not is_loopback(page))
+        answer: ASGIApp = app
+        if not any_name and name not in known:
+            answer = PlainTextResponse("Invalid host header", 400)
+        elif "origin" in headers and not is_own and not (any_name and origin == host):
+            answer = PlainTextResponse("a page of another site sent this", 403)
+        await answer(scope, receive, send)
 
-    return same_origin if any_name else TrustedHostMiddleware(same_origin, [*LOOPBACK, *hosts], www_redirect=False)
+    return guarded
+
+
+def _name_and_port(authority: str) -> tuple[str, str]:
+    """Return the parts of `example.org:8000`, `[::1]:8000` or a name alone; nothing of anything else."""
+    found = re.fullmatch(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::(\d+))?", authority.lower())
+    return (found[1] or found[2], found[3] or "") if found else ("", "")

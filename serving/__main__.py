@@ -20,7 +20,7 @@ from cyclopts.types import Port
 
 from mnist_pipeline.config import CHAMPION, FieldError, check, check_min_confidence
 from mnist_pipeline.environment import TOKEN
-from mnist_pipeline.web import is_loopback, listen
+from mnist_pipeline.web import listen
 
 app = App(name="python -m serving", version_flags=[], exit_on_error=False, print_error=False, verbose=False)
 Flag = Annotated[bool, Parameter(negative=())]
@@ -80,7 +80,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
 
     torch.set_num_threads(1)  # a small network gains nothing from a second, and waits for it on a busy machine
     sys.setswitchinterval(0.0005)  # a request does not wait 5 ms for the thread that polls the alias
-    own_name = () if is_loopback(options.host) or options.host in ("0.0.0.0", "::") else (options.host,)
+    own_name = () if options.host in ("0.0.0.0", "::") else (options.host,)
     with as_store_errors():
         if is_local():  # each question opens the file anew: a copy that is put in its place is noticed
             os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"

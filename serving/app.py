@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from mnist_pipeline.config import CHAMPION
 from mnist_pipeline.served import Source
-from mnist_pipeline.web import protect
+from mnist_pipeline.web import is_host, protect
 from serving import payload
 from serving.access import HEADERS, Bearer, ResponseHeaders
 from serving.answers import Answers, Asked
@@ -48,7 +47,7 @@ def create_app(
     copy is handed out with `share_log`. Raises `ValueError` if there is no such
     model; an alias is waited for.
     """
-    if wrong := [host for host in allowed_hosts if not re.fullmatch(r"[\w.-]+", host)]:
+    if wrong := [host for host in allowed_hosts if not is_host(host)]:
         raise ValueError(f"an allowed host is a name alone, such as digits.example.org, not {wrong[0]!r}")
     champion, metrics = Champion(model), Metrics(log)
     answers = Answers(min_confidence, log, metrics)

@@ -73,6 +73,17 @@ def test_it_works_behind_a_proxy_that_is_named(trained: Trained, host: str) -> N
     assert web.post("predict", json=BLANK, headers={"origin": "https://evil.example"}).status_code == 403
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.2", "127.0.0.2:8000"), ("::1", "[::1]:8000")])
+def test_it_answers_at_the_address_that_it_was_given(trained: Trained, host: str, shown: str) -> None:
+    app = create_app(trained.model.uri, allowed_hosts=[host])
+    with TestClient(app, base_url="http://localhost:8000") as web:
+        for origin, status in ((shown, 200), (shown.replace("8000", "3000"), 403), ("evil.example", 403)):
+            headers = {"host": shown, "origin": f"http://{origin}"}
+            assert web.get("/health", headers=headers).status_code == status
+        for other in ("[::2]:8000", "127.0.0.3:8000", f"evil@{shown}", "", "::1"):
+            assert web.get("/health", headers={"host": other}).status_code == 400
+
+
 def test_an_allowed_host_is_a_name() -> None:
     for host in ("https://digits.example.org", "digits.example.org:443", "*", ""):
         with pytest.raises(ValueError, match="a name alone"):
