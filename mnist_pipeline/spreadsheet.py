@@ -12,14 +12,14 @@ from mnist_pipeline.text import from_spreadsheet, printable
 def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield where each row of `file` is, and its cells by column, but for empty rows.
 
-    Raises `ValueError` if a `required` column is missing.
+    Raises `ValueError` if a `required` column is missing, or the file ends within a row.
     """
     try:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file.name} is not in UTF-8: save it as CSV in UTF-8") from None
     header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), restval="")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     try:
         names = [name.strip().lower() for name in reader.fieldnames or ()]
         if missing := [name for name in required if name not in names]:
@@ -27,7 +27,10 @@ def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
                 f"{file.name} has no column {missing[0]}: its first row must name {' and '.join(required)}"
             )
         reader.fieldnames = names
+        last_line = 0 if text.endswith(("\n", "\r")) else len(text.splitlines())
         for row in reader:
+            if reader.line_num == last_line and None in row.values():
+                raise ValueError(f"{file.name} ends within its last row: save it anew")
             cells = {name: _plain(row[name] or "") for name in names}
             if any(cells.values()):
                 yield f"{file.name}, row {reader.line_num}", cells

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
-from mnist_pipeline.tracking.store import check_has_model, client, ignore_mlflow_errors, model_versions, store_lock
+from mnist_pipeline.tracking.store import (
+    address,
+    check_has_model,
+    client,
+    ignore_mlflow_errors,
+    model_versions,
+    store_lock,
+)
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
     from mnist_pipeline.tracking.runs import Run
@@ -185,7 +192,7 @@ class Registry:
         if not client().search_registered_models(f"name = '{self.name}'"):
             names = ", ".join(model.name for model in client().search_registered_models())
             known = f"the models are {names}" if names else "train one first (make train)"
-            raise ValueError(f"there is no model {self.name}: {known}")
+            raise ValueError(f"there is no model {self.name} in {address()}: {known}")
 
     def _last_champion(self) -> int | None:
         """Return the champion; if its alias was deleted, the last champion in the ledger that still exists."""

@@ -53,6 +53,11 @@ REMEDIES = {
 }
 
 
+def address(uri: str | None = None) -> str:
+    """Return the address of the store in use, or another, as it may be shown: without its password."""
+    return re.sub(r"//.*@", "//…@", uri or tracking_uri())
+
+
 def prepare() -> None:
     """Create the database if it is missing, check it, and make MLflow use it."""
     _set_environment()

@@ -225,8 +225,7 @@ class _Transfer:
 def _file(uri: str) -> Path:
     """Return the file of a SQLite address. Raises `FieldError` unless it exists, and is not the store in use."""
     wanted = "the address of an existing database, such as sqlite:////home/me/project/mlflow.db"
-    shown = re.sub(r"//.*@", "//…@", uri)  # without a password
-    check(re.match(r"sqlite:///.", uri) is not None, "from", shown, wanted)
+    check(re.match(r"sqlite:///.", uri) is not None, "from", store.address(uri), wanted)
     uri = sqlite.absolute_uri(uri)
     file = Path(make_url(uri).database or "").resolve()
     check(file.is_file(), "from", uri, wanted)

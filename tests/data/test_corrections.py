@@ -109,6 +109,7 @@ def test_extra_images_are_corrected_under_their_folders_name(pets: Path) -> None
         ("file,label\ncat/000.png,cat\ncat/001.png,cow\n", "row 3: cow is not a class: they are cat, dog, or remove"),
         ("file,label\ncat/000.png,cat\ncat/000.png,\n", "row 3: cat/000.png has another label in a row above"),
         ("name,label\ncat/000.png,cat\n", "corrections.csv has no column file"),
+        ("file,label\ncat/000.png,cat\ncat/001", "corrections.csv ends within its last row: save it anew"),
         ("\n", "corrections.csv has no column"),
         (b"file,label\n\xff\xfe,cat\n", "corrections.csv is not in UTF-8: save it as CSV in UTF-8"),
     ],

@@ -128,7 +128,7 @@ def test_a_reason_cannot_steer_the_terminal(
 
 def test_a_model_that_does_not_exist_is_said_not_to_by_every_command(registry: Registry) -> None:
     for command in (["history"], ["list"], ["rollback"], ["promote", "1", "--reason", "a test"]):
-        with pytest.raises(ValueError, match=f"there is no model my-own-mlp: the models are .*{registry.name}"):
+        with pytest.raises(ValueError, match=f"there is no model my-own-mlp in .*: the models are .*{registry.name}"):
             champion.app([*command, "--dataset", "images/My own"])
 
 
@@ -167,7 +167,7 @@ def test_the_history_of_a_model_that_does_not_exist_is_one_line(tmp_path: Path) 
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert "champion.py: there is no model nothing-yet-mlp: " in line
+    assert "champion.py: there is no model nothing-yet-mlp in sqlite:///" in line
 
 
 HISTORY = """
