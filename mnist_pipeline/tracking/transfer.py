@@ -259,8 +259,8 @@ def _all_or_nothing(name: str) -> Iterator[dict[str, str]]:
     """
     _discard(name)
     written = {IMPORT: uuid4().hex}
-    store.client().create_registered_model(_temporary(name), written)
     try:
+        store.client().create_registered_model(_temporary(name), written)
         yield written
     except BaseException as error:
         store.release_connections(error)
