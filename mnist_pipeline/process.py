@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mnist_pipeline.environment import amend_environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHUTDOWN_TIMEOUT = 6  # seconds that a process may take to end tidily
+RAISE_AGAIN = 0.2  # seconds after which `Stopped` is raised again if nothing came of it
 
 _groups: set[int] = set()  # of the processes that `run` has started
 
@@ -39,19 +40,32 @@ def begin() -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise `Stopped` within the block when a signal comes; exit at once after a second one, or a slow end."""
+    """Raise `Stopped` within the block when a signal comes; exit at once after a second one, or a slow end.
+
+    A signal may come while Python runs a finaliser or a callback of the garbage collector, which swallow what is raised
+    in them: it is raised again until it is on its way out.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         _handle_signals(exit_at_once)
         watchdog = threading.Timer(SHUTDOWN_TIMEOUT, exit_at_once, (number, frame))
         watchdog.daemon = True
         watchdog.start()
+
+        def raise_again(*_: object) -> None:
+            if not _is_being_stopped():
+                raise Stopped(code=128 + number)
+
+        sys.unraisablehook = partial(_report_unless_stopped, sys.unraisablehook)
+        signal.signal(signal.SIGALRM, raise_again)
+        signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN, RAISE_AGAIN)
         raise Stopped(code=128 + number)
 
     _handle_signals(stop)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _handle_signals(exit_at_once)
 
 
@@ -84,6 +98,19 @@ def exit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
         with contextlib.suppress(OSError):
             os.write(2, f"{sys.argv[0]}: stopped\n".encode())
     os._exit(128 + number)
+
+
+def _report_unless_stopped(report: Callable[[Any], object], unraisable: Any) -> None:
+    if not isinstance(unraisable.exc_value, Stopped):
+        report(unraisable)
+
+
+def _is_being_stopped() -> bool:
+    """Return whether `Stopped`, or what was raised because of it, is being handled now."""
+    error = sys.exception()
+    while error and not isinstance(error, Stopped):
+        error = error.__context__
+    return error is not None
 
 
 def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -54,6 +54,29 @@ with process.stoppable():
     assert ended(process) == (128 + number, "-c: stopped\n")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_during_a_finaliser_still_ends_a_process_tidily(number: signal.Signals) -> None:
+    code = """
+class Slow:
+    def __del__(self):
+        print(flush=True)
+        time.sleep(60)
+with process.stoppable():
+    try:
+        Slow()
+        time.sleep(60)
+    finally:
+        time.sleep(1)  # in which nothing is raised again
+        print("tidy", flush=True)
+"""
+    process, _ = start(f"exec({code!r})")
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=10)
+    assert output == "tidy\n"
+    assert "ignored" not in errors
+    assert errors.splitlines()[-1] == "mnist_pipeline.process.Stopped: stopped"
+
+
 def test_a_process_that_does_not_end_tidily_is_ended() -> None:
     code = """
 process.SHUTDOWN_TIMEOUT = 0.1
