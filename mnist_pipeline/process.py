@@ -16,7 +16,7 @@ from mnist_pipeline.environment import amend_environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHUTDOWN_TIMEOUT = 6  # seconds that a process may take to end tidily
-RAISE_AGAIN = 0.2  # seconds after which `Stopped` is raised again if nothing came of it
+RAISE_AGAIN = 0.01  # seconds after which `Stopped` is raised again if nothing came of it
 
 _groups: set[int] = set()  # of the processes that `run` has started
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.browser.conftest import OTHER_SITE
-from tests.servers import listening
+from tests.servers import eventually, listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -67,10 +67,22 @@ def submit(page: "Page", url: str) -> int:
     return status
 
 
+def created(url: str, **fields: str) -> str:
+    """Create an object, as soon as a server that has just started no longer writes to its database itself."""
+    answers: list[httpx.Response] = []
+
+    def succeeds() -> bool:
+        answers.append(httpx.post(url, json=fields))
+        return answers[-1].is_success
+
+    eventually(succeeds, every=0.5)
+    return str(answers[-1].json()["id"])
+
+
 def test_it_cannot_delete_a_schedule(stranger: "Page", prefect_url: str) -> None:
     api = f"{prefect_url}/api"
-    flow = httpx.post(f"{api}/flows/", json={"name": "kept"}).json()["id"]
-    deployment = httpx.post(f"{api}/deployments/", json={"name": "kept", "flow_id": flow}).json()["id"]
+    flow = created(f"{api}/flows/", name="kept")
+    deployment = created(f"{api}/deployments/", name="kept", flow_id=flow)
     assert post(stranger, f"{api}/deployments/bulk_delete", "{}") == 403
     assert submit(stranger, f"{api}/deployments/bulk_delete") == 403
     assert httpx.get(f"{api}/deployments/{deployment}").status_code == 200
