@@ -1,11 +1,13 @@
 """Datasets on disk, as small as the tests need them."""
 
+import io
 import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from mnist_pipeline.data import preprocessing
 from mnist_pipeline.data.folders import IDX_FILES
 
 
@@ -38,3 +40,17 @@ def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -
     folder.mkdir(exist_ok=True)
     for name, array in zip(IDX_FILES[part], (images, labels), strict=True):
         (folder / name).write_bytes(idx(array))
+
+
+def encoded(image: Image.Image, file_format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format)
+    return file.getvalue()
+
+
+def read_one(file: bytes | Path) -> np.ndarray:
+    """Return the one image that is read from `file`."""
+    reading = preprocessing.read(file)
+    assert len(reading.pixels) == 1
+    image: np.ndarray = reading.pixels[0]
+    return image
