@@ -231,40 +231,22 @@ def blank(scene: Scene, _digit: np.ndarray) -> None:
     scene.light *= 1 - scene.rng.uniform(0, 0.4) * scene.half((-0.1, 0.1), min(scene.shape))
 
 
+def without_digit(draw: Draw, name: str) -> Draw:
+    """Return the kind `name`, which is drawn as another is, but for the digit."""
+
+    def drawn(scene: Scene, digit: np.ndarray) -> None:
+        draw(scene, np.zeros_like(digit))
+
+    drawn.__name__ = name  # from which its pictures are seeded
+    return drawn
+
+
 def two_digits(scene: Scene, digit: np.ndarray) -> None:
     _beside(scene, [digit, DIGITS[scene.rng.integers(len(DIGITS))]])
 
 
 def three_digits(scene: Scene, digit: np.ndarray) -> None:
     _beside(scene, [digit, *DIGITS[scene.rng.integers(len(DIGITS), size=2)]])
-
-
-def blank_in_a_shadow(scene: Scene, digit: np.ndarray) -> None:
-    hard_shadow(scene, np.zeros_like(digit))
-
-
-def blank_under_leaves(scene: Scene, digit: np.ndarray) -> None:
-    shadow_of_leaves(scene, np.zeros_like(digit))
-
-
-def blank_ruled(scene: Scene, digit: np.ndarray) -> None:
-    ruled(scene, np.zeros_like(digit))
-
-
-def blank_squared(scene: Scene, digit: np.ndarray) -> None:
-    squared(scene, np.zeros_like(digit))
-
-
-def blank_crumpled(scene: Scene, digit: np.ndarray) -> None:
-    crumpled(scene, np.zeros_like(digit))
-
-
-def wiped_whiteboard(scene: Scene, digit: np.ndarray) -> None:
-    whiteboard(scene, np.zeros_like(digit))
-
-
-def blank_graph_paper(scene: Scene, digit: np.ndarray) -> None:
-    graph_paper(scene, np.zeros_like(digit))
 
 
 def blank_ruled_under_a_pen(scene: Scene, digit: np.ndarray) -> None:
@@ -334,8 +316,17 @@ KINDS: dict[str, tuple[Draw, ...]] = {
 }
 UNCLEAR: dict[str, tuple[Draw, ...]] = {
     "tune": (
-        *(blank, two_digits, scribble, blank_in_a_shadow),
-        *(blank_ruled, blank_squared, blank_crumpled, wiped_whiteboard, blank_under_leaves),
+        *(blank, two_digits, scribble),
+        without_digit(hard_shadow, "blank_in_a_shadow"),
+        without_digit(ruled, "blank_ruled"),
+        without_digit(squared, "blank_squared"),
+        without_digit(crumpled, "blank_crumpled"),
+        without_digit(whiteboard, "wiped_whiteboard"),
+        without_digit(shadow_of_leaves, "blank_under_leaves"),
     ),
-    "report": (three_digits, letters, something_else, blank_graph_paper, blank_ruled_under_a_pen),
+    "report": (
+        *(three_digits, letters, something_else),
+        without_digit(graph_paper, "blank_graph_paper"),
+        blank_ruled_under_a_pen,
+    ),
 }

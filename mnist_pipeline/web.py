@@ -58,7 +58,10 @@ def protect(app: ASGIApp, hosts: Sequence[str] = (), *, any_name: bool = False) 
     known = {*LOOPBACK, *map(str.lower, hosts)}
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers({"host": LOOPBACK[0]})
+        if scope["type"] not in ("http", "websocket"):
+            await app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin", "").rpartition("://")[2]
         (name, port), (page, page_port) = _name_and_port(host), _name_and_port(origin)
         is_own = page in known and (page_port == port or not is_loopback(page))

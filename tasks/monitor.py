@@ -19,7 +19,7 @@ from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
 from mnist_pipeline.watch import Watch
 
-LATEST = 20  # versions: corrections that one of them learnt which was rejected or rolled back are not tried again
+LATEST = 20  # versions looked at: what one learnt from that was rejected or rolled back is not tried again
 
 
 @task(name="read logs", task_run_name="read-logs", cache_policy=NO_CACHE)

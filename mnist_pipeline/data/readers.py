@@ -103,9 +103,8 @@ def chunks(
         raise ValueError(f"there is no {path}: name a folder of images, an IDX or an .npy file")
     if explain:
         check(explain.is_dir() or not explain.exists(), "explain", explain, "a new or an existing folder")
+        check(path not in (explain, *explain.parents), "explain", explain, f"a folder outside {path}")
     if path.is_dir():
-        if explain:
-            check(path not in (explain, *explain.parents), "explain", explain, f"a folder outside {path}")
         files, left_out = find_pictures(path)
         if not files and (path / path.name).is_file():  # as Kaggle's archives hold IDX files
             yield from chunks(path / path.name, schema, size=size)
@@ -119,7 +118,7 @@ def chunks(
     elif path.suffix.lower() in FILE_FORMATS:
         yield read_pictures([path], path.parent, schema, split=split, explain=explain)
     else:
-        for option in ["split"] * split + ["explain"] * (explain is not None):
+        if option := "split" if split else "explain" if explain else "":
             raise FieldError(option, f"is for pictures, which {path.name} does not hold")
         try:
             yield from _chunks_of_array(path, schema, size)

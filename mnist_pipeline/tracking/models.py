@@ -101,12 +101,12 @@ def onnx_file(name: str, version: int, folder: Path) -> Path:
     model_id = logged_model_id(client().get_model_version(name, str(version)))
     network = load_network(uri)
     logged = client().list_logged_model_artifacts(model_id) if model_id else []
-    if is_there := any(each.path == onnx_model.FILE for each in logged):
-        kept = _kept_onnx(uri, network.schema)
+    is_there = any(each.path == onnx_model.FILE for each in logged)
+    kept = _kept_onnx(uri, network.schema) if is_there else None
     file = folder / onnx_model.FILE
     onnx_model.write(network.mlp, network.schema, file, model=name, version=str(version))
     onnx_model.check(file)
-    if model_id and (not is_there or kept != file.read_bytes()):
+    if model_id and kept != file.read_bytes():
         client().log_model_artifact(model_id, str(file))
     return file
 

@@ -11,12 +11,13 @@ from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
 from mnist_pipeline.tracking.store import (
-    address,
     check_has_model,
     client,
     ignore_mlflow_errors,
     model_versions,
     store_lock,
+    tracking_uri,
+    without_password,
 )
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
@@ -80,7 +81,7 @@ class Registry:
                 with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
                     client().create_registered_model(self.name, description=_description(self.name))
             model_id = model_uri.removeprefix("models:/")
-            tags = {"fingerprint": client().get_run(run.id).data.tags.get("fingerprint", ""), **tags}
+            tags = {"fingerprint": run.tags.get("fingerprint", ""), **tags}
             version = client().create_model_version(
                 self.name, model_uri, run.id, tags, description=description, model_id=model_id
             )
@@ -192,7 +193,7 @@ class Registry:
         if not client().search_registered_models(f"name = '{self.name}'"):
             names = ", ".join(model.name for model in client().search_registered_models())
             known = f"the models are {names}" if names else "train one first (make train)"
-            raise ValueError(f"there is no model {self.name} in {address()}: {known}")
+            raise ValueError(f"there is no model {self.name} in {without_password(tracking_uri())}: {known}")
 
     def _last_champion(self) -> int | None:
         """Return the champion; if its alias was deleted, the last champion in the ledger that still exists."""

@@ -53,11 +53,6 @@ REMEDIES = {
 }
 
 
-def address(uri: str | None = None) -> str:
-    """Return the address of the store in use, or another, as it may be shown: without its password."""
-    return re.sub(r"//.*@", "//…@", uri or tracking_uri())
-
-
 def prepare() -> None:
     """Create the database if it is missing, check it, and make MLflow use it."""
     _set_environment()
@@ -155,9 +150,9 @@ def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[An
             return
 
 
-def model_versions(name: str | None = None) -> list[ModelVersion]:
-    """Return MLflow's versions of a registered model, or of all of them, the oldest of each first."""
-    found = pages(client().search_model_versions, f"name = '{name}'" if name else None)
+def model_versions(name: str | None = None, source: MlflowClient | None = None) -> list[ModelVersion]:
+    """Return the versions of a registered model, or of all of them, here or in `source`, the oldest of each first."""
+    found = pages((source or client()).search_model_versions, f"name = '{name}'" if name else None)
     return sorted(found, key=lambda each: int(each.version))
 
 
@@ -213,7 +208,7 @@ def as_store_errors(uri: str | None = None) -> Iterator[None]:
         else:
             kind, remedy = "database", "the same command, run again, finishes what this one began"
             remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in gist), remedy)
-        raise StoreError(f"the {kind} {_without_password(uri)} failed: {_without_password(gist)}; {remedy}") from error
+        raise StoreError(f"the {kind} {without_password(uri)} failed: {without_password(gist)}; {remedy}") from error
 
 
 def disable_retries(error: BaseException) -> None:
@@ -248,7 +243,7 @@ def _check_address(variable: str, uri: str) -> None:
         raise StoreError(f"{variable} names a database whose driver is missing ({error.name}): {remedy}") from None
     except SQLAlchemyError:
         wanted = "http://tracker:5000, sqlite:////data/mlflow.db or postgresql://user@db/mlflow"
-        raise StoreError(f"{variable} must be an address such as {wanted}, not {_without_password(uri)}") from None
+        raise StoreError(f"{variable} must be an address such as {wanted}, not {without_password(uri)}") from None
 
 
 def _names_a_file(database: str | None) -> bool:
@@ -267,7 +262,7 @@ def _set_environment() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = address._replace(netloc=host).geturl()
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
     """Remove the user and the password from each URI in `text`."""
     return re.sub(r"(?<=://)[^/\s]+@", "", text)
 

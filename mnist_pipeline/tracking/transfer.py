@@ -68,8 +68,7 @@ class _Source:
             known = ", ".join(model.name for model in client.search_registered_models()) or "none"
             raise ValueError(f"there is no model {name} to import: the models there are {known}")
         self.model = found[0]
-        versions = store.pages(client.search_model_versions, f"name = '{name}'")
-        self.versions = sorted(versions, key=lambda each: int(each.version))
+        self.versions = store.model_versions(name, source=client)
         runs = {each.run_id: run for each in self.versions if each.run_id and (run := self._run(each.run_id))}
         if busy := next((run for run in runs.values() if run.info.status == "RUNNING"), None):
             raise ValueError(f"the run {busy.info.run_id} has not ended: import its version once it has")
@@ -203,7 +202,7 @@ class _Transfer:
         target.update_registered_model(name, model.description)
         number, fillers = 0, []
         for version in self.source.versions:
-            model_id, run = self.ids[_model_id(version)], self.ids.get(version.run_id)
+            model_id, run = self.ids[_model_id(version)], self.ids.get(version.run_id or "")
             uri = f"models:/{model_id}"
             while (number := number + 1) < int(version.version):  # a version that was deleted: numbers stay
                 target.create_model_version(name, uri, model_id=model_id)  # which a server requires
@@ -225,7 +224,7 @@ class _Transfer:
 def _file(uri: str) -> Path:
     """Return the file of a SQLite address. Raises `FieldError` unless it exists, and is not the store in use."""
     wanted = "the address of an existing database, such as sqlite:////home/me/project/mlflow.db"
-    check(re.match(r"sqlite:///.", uri) is not None, "from", store.address(uri), wanted)
+    check(re.match(r"sqlite:///.", uri) is not None, "from", store.without_password(uri), wanted)
     uri = sqlite.absolute_uri(uri)
     file = Path(make_url(uri).database or "").resolve()
     check(file.is_file(), "from", uri, wanted)
