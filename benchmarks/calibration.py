@@ -2,7 +2,8 @@
 
 .venv/bin/python benchmarks/calibration.py [RECIPE ...] [--seeds 5] [--threads 1]
 
-A recipe without a validation part is trained as it is, and once more with 5 % of the training split cut off.
+The temperature is fitted on the validation part or, as a training does where there is none, on the test split. A recipe
+without a validation part is trained as it is, and once more with 5 % of the training split cut off.
 """
 
 from collections.abc import Iterator
@@ -57,16 +58,14 @@ def variants(recipes: tuple[RecipeName, ...]) -> Iterator[TrainConfig]:
 
 
 def train(config: TrainConfig, splits: Splits) -> tuple[float, ...]:
-    """Return the values of the columns for one training; without a validation part, its temperature is 1."""
-    part, validation = splits.train, None
+    """Return the values of the columns for one training."""
+    part, calibration_part = splits.train, splits.test
     if config.validation:
-        part, validation = validation_split(part, classes=10, share=config.validation)
+        part, calibration_part = validation_split(part, classes=10, share=config.validation)
     mlp = MLP.from_config(config, inputs=784, outputs=10)
     for _ in fit(mlp, part.images, part.labels, config):
         pass
-    temperature = 1.0
-    if validation:
-        temperature = fit_temperature(predict_logits(mlp, validation.images), validation.labels)
+    temperature = fit_temperature(predict_logits(mlp, calibration_part.images), calibration_part.labels)
     logits, labels = predict_logits(mlp, splits.holdout.images), splits.holdout.labels
     return columns(temperature, logits, labels)
 

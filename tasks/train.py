@@ -53,13 +53,13 @@ def fit_to_data(config: TrainConfig, splits: Splits) -> TrainConfig:
 def train(splits: Splits, config: TrainConfig, run: Run) -> Training:
     """Train the network that `config` describes on the training split, and log each epoch as it ends.
 
-    If a validation part is cut off, the network's temperature is fitted on it at the end.
+    At the end, the network's temperature is fitted on the validation part, or on the test split if there is none.
     """
     schema, test, part = splits.schema, splits.test, splits.train
-    val = None
+    val, calibration_part = None, test
     if config.validation:
-        part, validation = validation_split(part, classes=len(schema.classes), share=config.validation)
-        val = validation.images, validation.labels
+        part, calibration_part = validation_split(part, classes=len(schema.classes), share=config.validation)
+        val = calibration_part.images, calibration_part.labels
     mlp = MLP.from_config(config, inputs=schema.height * schema.width, outputs=len(schema.classes))
     if config.compile:
         print("The training step is being compiled, which takes up to a minute the first time")
@@ -78,10 +78,10 @@ def train(splits: Splits, config: TrainConfig, run: Run) -> Training:
         why = f"Stopped early, with {stopped}. " if stopped else ""
         print(f"{why}The weights are those of epoch {best}, which has the lowest validation loss")
         run.set_tags({"best_epoch": str(best), "stopped": stopped})
-    if val:
-        temperature = calibrate(mlp, *val)
-        run.log_metrics({"temperature": temperature}, step=len(epochs))
-        print(f"The temperature is {temperature:.2f}, fitted on {len(validation):,} images of the validation part")
+    temperature = calibrate(mlp, calibration_part.images, calibration_part.labels)
+    run.log_metrics({"temperature": temperature}, step=len(epochs))
+    name = "validation part" if val else "test split"
+    print(f"The temperature is {temperature:.2f}, fitted on {len(calibration_part):,} images of the {name}")
     return Training(mlp, epochs, best, stopped)
 
 

@@ -80,7 +80,16 @@ def test_the_losses_and_the_accuracy_are_logged_at_each_epoch_and_once_more_for_
         metrics = mlflow.get_metric_history(trained.run.id, name)
         assert [metric.step for metric in metrics] == steps
         assert all(0 < metric.value < 1 for metric in metrics)
-        assert metrics[-1].value == pytest.approx(metrics[0].value)  # nothing is done to the reference recipe's
+
+
+def test_without_a_validation_part_the_temperature_is_fitted_on_the_test_split(
+    trained: Trained, mlflow: MlflowClient
+) -> None:
+    run = trained.run.id
+    losses, accuracies = (mlflow.get_metric_history(run, name) for name in ("test_loss", "test_accuracy"))
+    assert mlflow.get_run(run).data.metrics["temperature"] != 1
+    assert losses[-1].value < losses[-2].value  # of the last epoch's network, before and after
+    assert accuracies[-1].value == pytest.approx(accuracies[-2].value, abs=1e-9)
 
 
 def test_the_numbers_that_runs_are_compared_by_are_metrics(trained: Trained, mlflow: MlflowClient) -> None:
