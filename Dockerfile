@@ -1,5 +1,5 @@
 # The project with its pinned dependencies, for docs/compose.yaml; by itself: docker run -p 8000:8000 -e MNIST_PIPELINE_TOKEN=…
-FROM python:3.12-slim
+FROM python:3.13-slim
 WORKDIR /mnist-pipeline
 COPY pyproject.toml constraints.txt README.md prefect.yaml ./
 COPY mnist_pipeline mnist_pipeline

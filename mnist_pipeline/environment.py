@@ -15,9 +15,15 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def amend_environment() -> None:
-    """Amend the environment of this process and its children, before the heavy imports; exit on Windows."""
+    """Amend the environment of this process and its children, before the heavy imports.
+
+    Exit on Windows, and where MNIST_PIPELINE_HOME is misspelt, as a new, empty project would be made there.
+    """
     if sys.platform == "win32":
         sys.exit("mnist-pipeline runs on Linux and macOS; on Windows, run it in WSL: https://aka.ms/wslinstall")
+    home = os.environ.get("MNIST_PIPELINE_HOME")
+    if home and not Path(home).is_dir():
+        sys.exit(f"MNIST_PIPELINE_HOME names no folder: {home!r}; correct it, or make the folder first")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

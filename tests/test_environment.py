@@ -61,6 +61,19 @@ def test_windows_is_one_line_that_names_wsl(monkeypatch: pytest.MonkeyPatch) -> 
         amend_environment()
 
 
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_misspelt_home_is_one_line_and_is_not_made(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "hmoe"
+    if kind == "file":
+        home.touch()
+    monkeypatch.setenv("MNIST_PIPELINE_HOME", str(home))
+    with pytest.raises(SystemExit, match=r"^MNIST_PIPELINE_HOME names no folder: '.*hmoe'; correct it, or make"):
+        amend_environment()
+    assert home.exists() == (kind == "file")
+
+
 def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
