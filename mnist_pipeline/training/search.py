@@ -97,9 +97,12 @@ def suggest(trial: optuna.Trial, space: Space, search: Search) -> TrainConfig:
 
 
 def config_of(params: Mapping[str, Any], search: Search) -> TrainConfig:
-    """Return the config of a trial with these parameters; one thread, as every core has its own worker."""
+    """Return the config of a trial with these parameters, to four digits; one thread, as each core has its worker."""
     renamed = {"distortion": "augmentation"}  # since version 0.1
-    fields = {renamed.get(name, name): value for name, value in params.items()}
+    fields: dict[str, Any] = {
+        renamed.get(name, name): float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in params.items()
+    }
     hidden = tuple(fields.pop(f"units_{layer}") for layer in range(1, fields.pop("layers") + 1))
     batch_norm = fields.pop("batch_norm") == "on"
     return TrainConfig(

@@ -48,6 +48,7 @@ def test_every_config_lies_in_the_space(storage: str) -> None:
         assert config.batch_size == 512
         assert NARROW.lr[0] <= config.lr <= NARROW.lr[1]
         assert NARROW.dropout[0] <= config.dropout <= NARROW.dropout[1]
+        assert all(value == float(f"{value:.4g}") for value in (config.lr, config.dropout))  # as people would type it
         assert (config.epochs, config.threads) == (2, 1)
 
 
