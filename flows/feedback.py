@@ -12,7 +12,7 @@ from flows.cron import check_cron
 from mnist_pipeline import review as sheets
 from mnist_pipeline.config import REFERENCE, FieldError, Gate, TrainConfig, check
 from mnist_pipeline.data.source import DataSource
-from mnist_pipeline.served import FILE
+from mnist_pipeline.served_log import FILE
 from mnist_pipeline.server_logs import existing_log, is_address
 from mnist_pipeline.text import counted, printable
 from mnist_pipeline.watch import Watch, different_logs
@@ -53,11 +53,11 @@ def review(
 ) -> None:
     """Write the corrections that nobody has reviewed as a sheet and a table, or carry out what a table says."""
     check(apply is None or apply.is_file(), "apply", apply, "an existing file")
+    log = different_logs(log)
     elsewhere = [place for place in log if is_address(place)]
     if apply or withdraw:  # a decision in a copy would be lost
         check(not elsewhere, "log", " ".join(elsewhere), "the server's own file: carry it out on its machine")
     check(not out.is_file(), "out", out, "a folder")
-    log = different_logs(log)
     filled_in = sheets.read(apply) if apply else {}
     decisions = {answer: decision for answer, decision in filled_in.items() if decision[0]}
     with contextlib.ExitStack() as stack:  # all are opened before one is changed

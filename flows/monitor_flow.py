@@ -15,6 +15,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from flows import schedule
 from flows.retrain_flow import retrain_flow
@@ -47,7 +48,9 @@ def monitor_flow(
     answers, corrections = read_logs(watch, registry.name, version)
     params = {name: value for name, value in asdict(watch).items() if name != "log"} | {"version": version}
     with parent_run(params, name=f"version {version}", experiment=f"{source.name}-monitoring") as run:
-        watched = watch_answers(answers, corrections, registry, version, watch, run)
+        # Quoted, as Prefect would look for futures in each of them, which takes a minute for 200,000
+        quoted: tuple[Any, Any] = (quote(answers), quote(corrections))
+        watched = watch_answers(*quoted, registry, version, watch, run)
     tag_flow_run(watched.verdict)
     message = watched.message
     if watch.retrain and watched.verdict == "retrain":

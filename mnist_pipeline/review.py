@@ -44,9 +44,10 @@ def write(folder: Path, corrections: Sequence[Served]) -> tuple[Path, Path]:
     writer = csv.writer(text)
     writer.writerow(FIELDS)
     for number, each in enumerate(corrections, start=1):
-        served = (number, each.id, each.time.isoformat(timespec="seconds"), each.model, each.version, each.source)
-        words = map(spreadsheet_text, (each.label, f"{each.confidence:.4f}", each.correct or ""))
-        writer.writerow([*served, *words, each.image_sha256, each.review])
+        time = each.time.isoformat(timespec="seconds")
+        words = (each.id, time, each.model, str(each.version), each.source, each.label, f"{each.confidence:.4f}")
+        row = (str(number), *words, each.correct or "", each.image_sha256, each.review)
+        writer.writerow(map(spreadsheet_text, row))
     for file, content in ((sheet, drawn.getvalue()), (table, text.getvalue().encode())):
         partial = file.with_name(f".{file.name}.partial")
         try:
@@ -65,6 +66,8 @@ def read(table: Path) -> dict[str, tuple[Review, str]]:
     decisions: dict[str, tuple[Review, str]] = {}
     for where, row in rows_of(table, "id", "correct", "review"):
         word, answer = row["review"].lower(), row["id"]
+        if not answer:
+            raise ValueError(f"{where}: has no id, so that nobody can tell which image it is about")
         if word not in ANSWERS:
             raise ValueError(f"{where}: a review must be accept, reject or nothing, not {word:.40}")
         if answer in decisions:

@@ -1,61 +1,19 @@
-"""What was served: each answered image in one SQLite file, with its answer and what people say that it was."""
+"""An image that was answered, and what people say that it was."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-from mnist_pipeline.config import ROOT
-
-FILE = ROOT / "served.db"
-KEEP = 100_000  # images
-APPLICATION_ID = 0x6D6E6C67  # by which the file is known as ours
-BUSY_TIMEOUT = 5  # seconds that another process may keep the file locked
-EVICTED, VACUUMED = 1000, 500  # images, pages of 4 kB: at most so many at once, so that no write takes long
-RANK = "(correct IS NOT NULL) + (review = 'accepted')"  # what is evicted last
-TABLE = f"""
-PRAGMA auto_vacuum = incremental;
-BEGIN;
-PRAGMA application_id = {APPLICATION_ID};
-CREATE TABLE predictions (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    time TEXT NOT NULL,               -- UTC, when it was answered
-    model TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    source TEXT NOT NULL,             -- page, picture or array
-    height INTEGER NOT NULL,
-    width INTEGER NOT NULL,
-    pixels BLOB NOT NULL,             -- uint8, row by row: the network's input
-    classes TEXT NOT NULL,            -- JSON
-    probabilities BLOB NOT NULL,      -- float32, in the order of the classes
-    label TEXT NOT NULL,              -- the likeliest class
-    confidence REAL NOT NULL,
-    unsure INTEGER NOT NULL,          -- 1 if the answer was that the model does not know
-    warning TEXT,                     -- of the reader
-    seconds REAL NOT NULL,            -- that the answer took, without its way here and back
-    correct TEXT,                     -- the class that it was, as someone says
-    corrected TEXT,                   -- UTC, when they said so
-    review TEXT NOT NULL DEFAULT ''   -- accepted or rejected
-);
-CREATE INDEX eviction ON predictions ({RANK}, number);
-COMMIT;
-"""
-
 Source = Literal["page", "picture", "array"]
 Review = Literal["", "accepted", "rejected"]
-
-
-class NotALogError(ValueError):
-    """A file that is no log of served predictions; nothing was written to it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,164 +48,18 @@ class Served:
         return float(self.probabilities.max())
 
 
-class ServedLog:
-    """The file of what was served. One process may write to it while others read it and review its corrections."""
-
-    def __init__(self, file: Path = FILE, *, keep: int = KEEP, replace_damaged: bool = False) -> None:
-        """Open `file`, or create it; at most `keep` images are kept in it.
-
-        With `replace_damaged`, one that is damaged is moved aside, as `moved` then says. Raises `NotALogError` if it is
-        damaged or something else, and `sqlite3.OperationalError` if it cannot be opened now.
-        """
-        self.file, self.keep = file, keep
-        self.moved: Path | None = None
-        self._connection = self._open(replace_damaged)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def copy(self, file: Path) -> None:
-        """Write what is kept by now to `file`, whole, while others write."""
-        with contextlib.closing(sqlite3.connect(file)) as copy:
-            self._connection.backup(copy)
-
-    def append(self, served: Sequence[Served]) -> None:
-        """Add answers, all or none. The oldest make room for them: first those without a correction."""
-        rows = [*map(_row, served)]
-        with self._connection as connection:
-            if rows:
-                columns, values = ", ".join(rows[0]), ", ".join(f":{name}" for name in rows[0])
-                connection.executemany(f"INSERT INTO predictions ({columns}) VALUES ({values})", rows)
-            (kept,) = connection.execute("SELECT count(*) FROM predictions").fetchone()
-            if kept > self.keep:
-                surplus = min(kept - self.keep, max(EVICTED, 2 * len(rows)))
-                oldest = f"SELECT number FROM predictions ORDER BY {RANK}, number LIMIT ?"
-                connection.execute(f"DELETE FROM predictions WHERE number IN ({oldest})", (surplus,))
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        if free > VACUUMED:  # fewer are soon used again
-            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # execute would free one page
-
-    def correct(self, answer: str, label: str) -> None:
-        """Record that the image whose answer has that id was a `label`, in place of what was said of it before.
-
-        Raises `LookupError` if there is no such image, `ValueError` if there is no such class or the image's
-        correction has been reviewed.
-        """
-        found = self._connection.execute("SELECT classes, review FROM predictions WHERE id = ?", (answer,)).fetchone()
-        if not found:
-            raise LookupError(f"no answer that is kept has the id {answer[:40]!r}")
-        classes, review = json.loads(found[0]), found[1]
-        if label not in classes:
-            raise ValueError(f"the label must be one of {', '.join(classes)}, not {label[:40]!r}")
-        if review:
-            raise ValueError("what this image was has been reviewed already")
-        with self._connection as connection:
-            connection.execute(
-                "UPDATE predictions SET correct = ?, corrected = ? WHERE id = ? AND review = ''",
-                (label, _text(datetime.now(UTC)), answer),
-            )
-
-    def since(self, time: datetime | None = None, *, model: str | None = None) -> Iterator[Served]:
-        """Yield what was answered since `time`, of one `model` or of all, the oldest first."""
-        conditions, values = "time >= ? AND ? IN (model, '')", (_text(time) if time else "", model or "")
-        yield from self._select(conditions, values)
-
-    def corrections(self, *reviews: Review) -> list[Served]:
-        """Return the images of which someone said what they were; of these, those with one of `reviews`, if any."""
-        return [each for each in self._select("correct IS NOT NULL") if each.review in reviews or not reviews]
-
-    def review(self, decisions: Mapping[str, tuple[Review, str]]) -> int:
-        """Accept or reject corrections, by the images' ids, if they are still of the labels that were reviewed.
-
-        Return how many there were.
-        """
-        values = [(review, answer, label) for answer, (review, label) in decisions.items()]
-        return self._change("UPDATE predictions SET review = ? WHERE id = ? AND correct = ?", values)
-
-    def withdraw(self, ids: Iterable[str]) -> int:
-        """Take corrections back, reviewed or not, by the images' ids; return how many there were."""
-        change = (
-            "UPDATE predictions SET correct = NULL, corrected = NULL, review = ? WHERE id = ? AND correct IS NOT NULL"
-        )
-        return self._change(change, [("", answer) for answer in ids])
-
-    def _change(self, statement: str, values: Sequence[tuple[str, ...]]) -> int:
-        with self._connection as connection:
-            return connection.executemany(statement, values).rowcount
-
-    def _select(self, conditions: str, values: tuple[str, ...] = ()) -> Iterator[Served]:
-        number = 0
-        while True:  # in parts: a long reading would keep the server from reusing its journal
-            query = f"SELECT * FROM predictions WHERE number > ? AND {conditions} ORDER BY number LIMIT 1000"
-            rows = self._connection.execute(query, (number, *values)).fetchall()
-            if not rows:
-                return
-            try:
-                served = [*map(_served, rows)]
-            except (ValueError, TypeError) as error:
-                raise NotALogError(f"{self.file} has damaged rows ({error})") from None
-            yield from served
-            number = rows[-1]["number"]
-
-    def _open(self, replace_damaged: bool) -> sqlite3.Connection:
-        try:
-            connection = self._connect()
-            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-            if application_id == APPLICATION_ID:
-                if _is_whole(connection):
-                    return connection
-                connection.close()
-                if not replace_damaged:
-                    raise sqlite3.DatabaseError("it is damaged; the server moves it aside when it starts")
-                self.moved = _move_aside(self.file)
-                connection = self._connect()
-            elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise sqlite3.DatabaseError("it is another program's database, which nothing was written to")
-            connection.executescript(TABLE)
-            connection.execute("PRAGMA journal_mode = wal").fetchone()  # last, so that the file is known by its head
-            return connection
-        except sqlite3.OperationalError:  # it cannot be opened now: the disk is full, or it is locked
-            raise
-        except sqlite3.DatabaseError as error:
-            raise NotALogError(f"{self.file} is no log of served predictions: {error}") from None
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = normal")  # a commit survives SIGKILL, and waits for no disk
-        connection.execute(f"PRAGMA journal_size_limit = {2**22}")
-        return connection
-
-
 def once_an_image(corrections: Iterable[Served]) -> list[Served]:
     """Return the last correction of each image, by its pixels: a correction counts once, however often it was sent."""
     in_time = sorted(corrections, key=lambda each: each.corrected or each.time)
     return list({each.image_sha256: each for each in in_time}.values())
 
 
-def _is_whole(connection: sqlite3.Connection) -> bool:
-    try:
-        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        return False
-
-
-def _move_aside(file: Path) -> Path:
-    """Rename a damaged file and its journal; return its new name. `sqlite3 FILE .recover` may still read it."""
-    moved = file.with_name(f"{file.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-    for suffix in ("-wal", "-shm", ""):  # the file last: if this is interrupted, it is tried again
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{file}{suffix}").rename(f"{moved}{suffix}")
-    return moved
-
-
-def _row(served: Served) -> dict[str, object]:
+def to_row(served: Served) -> dict[str, object]:
+    """Return the columns of the log that an answer fills."""
     height, width = served.pixels.shape
     return {
         "id": served.id,
-        "time": _text(served.time),
+        "time": time_text(served.time),
         "model": served.model,
         "version": served.version,
         "source": served.source,
@@ -264,17 +76,20 @@ def _row(served: Served) -> dict[str, object]:
     }
 
 
-def _served(row: sqlite3.Row) -> Served:
-    corrected = row["corrected"]
-    if not row["pixels"] or len(row["probabilities"]) != 4 * len(json.loads(row["classes"])) or row["classes"] == "[]":
+def from_row(row: sqlite3.Row) -> Served:
+    """Return the answer in a row of the log. Raises `ValueError` or `TypeError` if the row is damaged."""
+    corrected, classes = row["corrected"], _classes(row["classes"])
+    if not row["pixels"] or not classes or len(row["probabilities"]) != 4 * len(classes):
         raise ValueError("no pixels, or other probabilities than classes")
+    if row["correct"] not in (None, *classes):
+        raise ValueError("a correction to no class of the model's")
     return Served(
         id=row["id"],
         model=row["model"],
         version=row["version"],
         source=row["source"],
         pixels=np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"]),
-        classes=tuple(json.loads(row["classes"])),
+        classes=classes,
         probabilities=np.frombuffer(row["probabilities"], "<f4"),
         unsure=bool(row["unsure"]),
         warning=row["warning"],
@@ -286,6 +101,11 @@ def _served(row: sqlite3.Row) -> Served:
     )
 
 
-def _text(time: datetime) -> str:
+@lru_cache
+def _classes(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def time_text(time: datetime) -> str:
     """Write a time as text that sorts by time."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import re
-import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -20,15 +21,27 @@ from urllib.request import (
 )
 
 from mnist_pipeline.environment import TOKEN
-from mnist_pipeline.served import ServedLog
+from mnist_pipeline.served_log import ServedLog
 from mnist_pipeline.text import printable
 
 SILENCE_TIMEOUT = 30  # seconds without a byte, after which a server is given up
+FETCH_TIMEOUT = 300  # seconds until all of a log must be there
 
 
 def is_address(place: str) -> bool:
-    """Return whether `place` is a server's address, rather than a file."""
-    return place.lower().startswith(("http://", "https://"))
+    """Return whether `place` is a server's address, rather than a file.
+
+    Raises `ValueError` for an address that cannot be used.
+    """
+    if not place.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        user = urlsplit(place).username
+    except ValueError as error:
+        raise ValueError(f"{printable(place)} is no address of a server: {error}") from None
+    if user is not None:
+        raise ValueError(f"an address takes no user or password: give a server's token in {TOKEN}")
+    return True
 
 
 @contextlib.contextmanager
@@ -45,7 +58,7 @@ def existing_log(place: str) -> Iterator[ServedLog]:
         if not file.is_file():
             raise ValueError(f"there is no log {file}: make serve ARGS=--log writes one, and --log names another")
         try:
-            yield stack.enter_context(contextlib.closing(ServedLog(file)))
+            yield stack.enter_context(contextlib.closing(ServedLog(file, name=printable(place))))
         except sqlite3.Error as error:
             remedy = "try again, or copy it: sqlite3 served.db '.backup copy.db'"
             raise OSError(f"the log {place} cannot be used ({error}): {remedy}") from None
@@ -61,9 +74,13 @@ def _fetch(address: str, file: Path) -> None:
     for handler in (HTTPHandler, HTTPSHandler, HTTPErrorProcessor, HTTPDefaultErrorHandler):
         opener.add_handler(handler())
     try:
+        deadline = time.monotonic() + FETCH_TIMEOUT
         with opener.open(request, timeout=SILENCE_TIMEOUT) as response, file.open("wb") as copy:
-            shutil.copyfileobj(response, copy)
-            if not copy.tell() or copy.tell() != int(response.headers.get("Content-Length", 0)):
+            while part := response.read1(2**16):
+                copy.write(part)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not complete after {FETCH_TIMEOUT} seconds")
+            if not copy.tell() or str(copy.tell()) != response.headers.get("Content-Length"):
                 raise OSError(f"{copy.tell():,} bytes came, and then no more")
     except HTTPError as error:
         remedy = remedies.get(error.code, "is it the address of a server of this project?")

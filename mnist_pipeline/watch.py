@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_pipeline.config import NO_OTHER_FIELDS, FieldError, check
-from mnist_pipeline.served import FILE
+from mnist_pipeline.served_log import FILE
 from mnist_pipeline.server_logs import is_address
 from mnist_pipeline.text import duration
 
 
 def different_logs(places: Sequence[str]) -> tuple[str, ...]:
     """Return logs as addresses and full paths. Raises `FieldError` if one of them is named twice."""
-    found = tuple(each if is_address(each) else str(Path(each).resolve()) for each in places)
+    try:
+        found = tuple(each.rstrip("/") if is_address(each) else str(Path(each).resolve()) for each in places)
+    except ValueError as error:
+        raise FieldError("log", f"cannot be used: {error}") from None
     check(0 < len({*found}) == len(found), "log", [*places], "one file, or different ones")
     return found
 

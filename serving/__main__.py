@@ -84,7 +84,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     with as_store_errors():
         if is_local():  # each question opens the file anew: a copy that is put in its place is noticed
             os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
-            logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell
+            logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it would tell, and print tracebacks: we say why
         prepare()
         web = create_app(
             options.model,

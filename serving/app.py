@@ -63,7 +63,7 @@ def create_app(
         if log:
             log.close()  # after the last request
 
-    app = FastAPI(title="mnist-pipeline", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="mnist-pipeline", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.draining = False
     app.add_middleware(protect, allowed_hosts, any_name=token is not None)
     app.add_middleware(ResponseHeaders)
@@ -125,7 +125,7 @@ def create_app(
         """Return how good the version that answers is, when it was promoted, its classes, and how it answers."""
         now = loaded()
         schema = now.network.schema
-        return champion.card(now) | {
+        return now.card | {
             "classes": schema.classes,
             "image_size": (schema.height, schema.width),
             "min_confidence": min_confidence,
@@ -150,12 +150,14 @@ def create_app(
         """Return the counters in the format of Prometheus."""
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """Return which version answers, and what keeps the server from following the alias, if anything."""
         version = champion.loaded.version if champion.loaded else None
         return {"status": "ok", "model_version": version, "last_error": champion.last_error}
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", responses={503: {"description": "There is no model yet, or the server is stopping"}})
     async def ready() -> JSONResponse:
         """Return whether requests may be sent here: a model is loaded, and the server is not stopping."""

@@ -1,10 +1,9 @@
 """The model that an alias names, followed as the alias moves."""
 
 import asyncio
-import contextlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnist_pipeline.tracking.models import load_network
@@ -23,7 +22,7 @@ class Loaded:
     version: int
     identity: tuple[int, int]
     network: Classifier
-    card: dict[str, Any]  # as the registry described it then
+    card: dict[str, Any]  # as the registry describes it
 
 
 class Champion:
@@ -41,14 +40,6 @@ class Champion:
             resolve(uri)
         self.poll()
 
-    def card(self, loaded: Loaded) -> dict[str, Any]:
-        """Return what the registry says of the version that answers; if it says nothing any more, what it said."""
-        registry = Registry(loaded.name)
-        with contextlib.suppress(OSError), as_store_errors():
-            if registry.identity(loaded.version) == loaded.identity:
-                return registry.card(loaded.version)
-        return loaded.card
-
     async def follow(self, interval: float) -> None:
         """Poll the alias every `interval` seconds."""
         while True:
@@ -58,13 +49,16 @@ class Champion:
     def poll(self) -> None:
         """Load the version that the alias names now, if it is another; if that fails, keep serving what is loaded."""
         try:
-            registry, version = resolve(self.uri)
-            if not self.loaded or registry.identity(version) != self.loaded.identity:
-                latest = load(registry, version)
-                if self.loaded or self.last_error:
-                    before = f", in place of {self.loaded.version}" if self.loaded else ""
-                    print(f"Serving version {version} of {registry.name}{before}", flush=True)
-                self.loaded = latest  # one assignment: there is always one whole model
+            with as_store_errors():
+                registry, version = resolve(self.uri)
+                if self.loaded and registry.identity(version) == self.loaded.identity:
+                    latest = replace(self.loaded, card=registry.card(version))
+                else:
+                    latest = load(registry, version)
+                    if self.loaded or self.last_error:
+                        before = f", in place of {self.loaded.version}" if self.loaded else ""
+                        print(f"Serving version {version} of {registry.name}{before}", flush=True)
+            self.loaded = latest  # one assignment: there is always one whole model
             self.last_error = None
         except Exception as error:  # the store is away for a moment, or the version cannot be loaded
             if str(error) != self.last_error:

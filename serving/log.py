@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
-from mnist_pipeline.served import FILE, KEEP, NotALogError, Served, ServedLog
+from mnist_pipeline.served import Served
+from mnist_pipeline.served_log import FILE, KEEP, NotALogError, ServedLog
 from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.text import counted
 
@@ -87,7 +88,8 @@ class LogWriter:
             self._log.close()
 
     def _flush(self) -> None:
-        corrections = [self._corrections.popleft() for _ in range(len(self._corrections))]  # of answers that wait
+        futures = [self._corrections.popleft() for _ in range(len(self._corrections))]  # of answers that wait
+        corrections = [each for each in futures if each[0].set_running_or_notify_cancel()]
         batch: list[Served] = []
         try:
             log = self._open()
@@ -95,40 +97,43 @@ class LogWriter:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
                 log = self._open()  # for each batch, as the file may be deleted meanwhile
                 log.append(batch)
-            self._report(None)
-        except (sqlite3.Error, OSError, NotALogError) as error:
-            self._waiting.extendleft(reversed(batch))
-            self._report(error)
-            for future, _, _ in corrections:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(OSError(f"the log cannot be written: {error}"))
-            return
-        for future, answer, label in corrections:
-            if future.set_running_or_notify_cancel():
+                batch = []
+            while corrections:
+                future, answer, label = corrections[0]
                 try:
                     log.correct(answer, label)
                     future.set_result(None)
                 except (LookupError, ValueError) as error:
                     future.set_exception(error)
-                except sqlite3.Error as error:
-                    future.set_exception(OSError(f"the log cannot be written: {error}"))
+                del corrections[0]
+            self._report(None)
+        except (sqlite3.Error, OSError, NotALogError) as error:
+            self._waiting.extendleft(reversed(batch))
+            self._report(error)
+            for future, _, _ in corrections:  # none waits once more for a file that another program has locked
+                future.set_exception(OSError(f"the log cannot be written: {error}"))
 
     def _open(self) -> ServedLog:
         if self._log and not self._is_there():
-            logger.warning(f"The log {self.file} is gone, with what it kept: a new one is begun")
-            self._log.close()
-            self._log = None
+            logger.warning(f"The log {self.file} was moved, deleted or emptied: a new one is begun")
+            gone, self._log = self._log, None
+            if self.file.is_file() and not self.file.stat().st_size:
+                self.file.unlink()  # or half of what it had would be written to it again
+            with contextlib.closing(gone):
+                gone.checkpoint()  # or a file that was moved would lack the latest
         if not self._log:
             self._log = ServedLog(self.file, keep=self.keep, replace_damaged=True)
             self._inode = self.file.stat().st_ino
             if self._log.moved:
                 logger.warning(f"The log was damaged, and is now {self._log.moved}; a new one is begun")
+            self._log.trim()
         return self._log
 
     def _is_there(self) -> bool:
         """Return whether the file is still the one that was opened: SQLite goes on writing to one that was deleted."""
         with contextlib.suppress(FileNotFoundError):
-            return self.file.stat().st_ino == self._inode
+            found = self.file.stat()
+            return found.st_ino == self._inode and found.st_size > 0
         return False
 
     def _report(self, error: Exception | None) -> None:

@@ -28,10 +28,16 @@ def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], lis
     since = datetime.now(UTC) - duration(watch.since)
     answers: list[Served] = []
     corrections: list[Served] = []
+    first_in: dict[str, str] = {}
     for place in watch.log:
         with existing_log(place) as log:
-            answers += [each for each in log.since(since, model=model) if each.version == version]
-            corrections += [each for each in log.corrections() if each.model == model]
+            answered = [each for each in log.since(since, model=model) if each.version == version]
+            corrected = [each for each in log.corrections() if each.model == model]
+        for each in {each.id for each in (*answered, *corrected)}:
+            if first_in.setdefault(each, place) != place:
+                raise ValueError(f"{first_in[each]} and {place} hold the same answers: name each server once")
+        answers += answered
+        corrections += corrected
     return answers, corrections
 
 

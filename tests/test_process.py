@@ -100,6 +100,7 @@ def test_a_command_that_is_run_ends_with_its_own_children(numbers: list[signal.S
         process.send_signal(number)
         time.sleep(0.1)
     code, _ = ended(process)
-    assert code in (1, 128 + number)  # 1 for the error that the first one raises
+    # The first one raises an error, which nothing handles here: since Python 3.14, that ends as by SIGINT
+    assert code in (1, -signal.SIGINT, 128 + number)
     assert len(line.split()) == 2
     eventually(lambda: not [pid for pid in line.split() if Path(f"/proc/{pid}").exists()], within=5)

@@ -8,7 +8,7 @@ import pytest
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.served import ServedLog
+from mnist_pipeline.served_log import ServedLog
 from tests.browser.conftest import served
 from tests.browser.test_pages import draw, page, playwright
 from tests.test_examples import example

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_pipeline.served import ServedLog
+from mnist_pipeline.served_log import ServedLog
 from tests.answers import answer
 from tests.faults.conftest import Project, fails, succeeds
 

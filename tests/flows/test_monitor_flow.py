@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from mnist_pipeline.config import FAST, FieldError
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.monitoring import Watched
-from mnist_pipeline.served import ServedLog
+from mnist_pipeline.served_log import ServedLog
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.watch import Watch
+from tasks.monitor import read_logs
 from tasks.notify import NOTIFY_URL
 from tests.answers import answer
 from tests.servers import webhook
@@ -140,6 +142,21 @@ def test_a_log_that_is_named_twice_is_refused(tmp_path: Path) -> None:
         Watch(log=logs)
     with pytest.raises(FieldError, match="log must be one file, or different ones"):
         feedback.review(log=logs)
+    with pytest.raises(FieldError, match="log must be one file, or different ones"):
+        Watch(log=("http://127.0.0.1:8000", "http://127.0.0.1:8000/"))
+
+
+def test_a_log_and_a_copy_of_it_are_refused_as_each_answer_would_count_twice(log: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(log, tmp_path / "copy.db")
+    with pytest.raises(ValueError, match=r"served.db and .*copy.db hold the same answers: name each server once"):
+        read_logs.fn(Watch(log=(str(log), str(copy))), REGISTRY.name, REGISTRY.champion or 0)
+
+
+@pytest.mark.parametrize("address", ["http://ada:secret@127.0.0.1:9", "http://ada@[::1]:9", "http://[::1"])
+def test_an_address_that_cannot_be_used_is_refused_without_its_password(address: str) -> None:
+    with pytest.raises(FieldError, match=r"user or password|is no address") as refusal:
+        Watch(log=(address,))
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_log_that_is_not_there_or_is_none_is_one_line(source: DataSource, trained: Trained, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +114,7 @@ def test_the_token_opens_and_probes_and_the_page_need_none(guarded: TestClient) 
     assert guarded.get("/metrics", headers=own).status_code == 200
     for path in ("/health", "/ready", "/", "/page.js", "/docs", "/openapi.json"):
         assert guarded.get(path).status_code == 200
+    assert [guarded.head(path).status_code for path in ("/health", "/ready")] == [200, 200]  # as some balancers ask
     other = own | {"origin": "https://evil.example"}
     assert guarded.post("/predict", json=BLANK, headers=other).status_code == 403
 
@@ -138,21 +140,24 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 5)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await PlainTextResponse((await Request(scope, receive).body()).upper())(scope, receive, send)
+        answer = "long" * 10**6 if scope["path"] == "/long" else await Request(scope, receive).body()
+        await PlainTextResponse(answer)(scope, receive, send)
 
     with running(app, lifespan="off", limit_concurrency=10) as address:
         yield int(address.rpartition(":")[2])
 
 
 HALVES = [b"", b"POST / HTTP/1.1\r\nHost: 127", b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf"]
+LONG = b"GET /long HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 3  # more than the system takes
 WHOLE = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\nwhole"
 
 
-@pytest.mark.parametrize("half", HALVES, ids=["nothing", "head", "body"])
-def test_clients_that_send_half_a_request_do_not_take_every_connection(patient: int, half: bytes) -> None:
+@pytest.mark.parametrize("sent", [*HALVES, LONG], ids=["nothing", "head", "body", "answers that nobody reads"])
+def test_clients_that_keep_the_server_waiting_do_not_take_every_connection(patient: int, sent: bytes) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(50):
-            held.enter_context(socket.create_connection(("127.0.0.1", patient))).sendall(half)
+            held.enter_context(socket.create_connection(("127.0.0.1", patient))).sendall(sent)
+            time.sleep(0.02)  # an answer is on its way
         with socket.create_connection(("127.0.0.1", patient), timeout=30) as client:
             client.sendall(WHOLE)
             assert client.recv(1000).startswith(b"HTTP/1.1 200")
@@ -171,3 +176,15 @@ def test_a_client_that_sends_half_a_request_is_timed_out(
         client.sendall(half)
         while client.recv(1000):
             pass
+
+
+def test_a_client_that_does_not_read_its_answers_is_timed_out(patient: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "READ_TIMEOUT", 0.5)
+    with socket.create_connection(("127.0.0.1", patient), timeout=30) as client:
+        client.sendall(LONG)
+        time.sleep(2)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(2**20):
+                received += len(part)
+    assert received < 12 * 10**6

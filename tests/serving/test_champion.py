@@ -1,7 +1,10 @@
 """How the server follows the champion, and waits for one."""
 
+import contextlib
+import sqlite3
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking.registry import Registry
 from serving.app import create_app
 from serving.champion import Champion
+from tests.servers import eventually
 from tests.serving.conftest import BASE
 
 
@@ -21,11 +25,20 @@ def test_model_returns_the_card_of_the_version_that_answers(web: TestClient, tra
     registry = Registry(trained.model.name)
     if registry.champion != trained.model.number:
         registry.promote_by_hand(trained.model.number, reason="to see when")
+    eventually(lambda: "champion" in web.get("/model").json()["aliases"])
     card = web.get("/model").json()
     assert (card["name"], card["version"]) == ("mnist-mlp", trained.model.number)
     assert card["holdout_accuracy"] == pytest.approx(trained.holdout.accuracy, abs=1e-4)
     assert "champion" in card["aliases"]
     assert card["promoted"].startswith("20")
+
+
+def test_what_is_known_of_the_model_waits_for_no_database(web: TestClient, home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        before = time.monotonic()
+        assert [web.get("/model").status_code for _ in range(50)] == [200] * 50
+        assert time.monotonic() - before < 10  # MLflow would wait for 20 s, each time
 
 
 def test_the_alias_is_followed_and_no_request_is_lost(trained: Trained, digits: np.ndarray) -> None:
@@ -89,7 +102,7 @@ def test_a_version_that_took_the_number_of_a_deleted_one_is_served_in_its_place(
     client.delete_registered_model("reborn")
     champion.poll()
     assert champion.loaded is first  # it goes on answering
-    assert (champion.card(first)["version"], str(champion.last_error)[:22]) == (1, "reborn has no champion")
+    assert (champion.loaded.card["version"], str(champion.last_error)[:22]) == (1, "reborn has no champion")
     register(str(source.source), source.model_id)
     champion.poll()
     assert champion.loaded is not first

@@ -1,7 +1,9 @@
 """What is served is kept, within bounds, and can be corrected, reviewed and taken back."""
 
+import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +17,8 @@ from flows import feedback
 from flows.train_flow import Trained
 from mnist_pipeline import review
 from mnist_pipeline.contact_sheet import GAP, LINE
-from mnist_pipeline.served import NotALogError, Review, Served, ServedLog, once_an_image
+from mnist_pipeline.served import Review, Served, once_an_image
+from mnist_pipeline.served_log import NotALogError, ServedLog
 from serving import log as writer
 from serving.app import create_app
 from serving.log import LogWriter
@@ -102,27 +105,43 @@ def test_a_server_without_a_log_gives_no_ids_and_takes_no_feedback(trained: Trai
     assert not web.get("/model").json()["log"]
 
 
-def test_the_oldest_make_room_and_those_with_a_correction_are_the_last(log: ServedLog) -> None:
+def numbers(log: ServedLog) -> list[int]:
+    return [int(each.id, 16) for each in log.since()]
+
+
+def numbers_in(file: Path) -> list[int]:
+    with contextlib.closing(ServedLog(file)) as log:
+        return numbers(log)
+
+
+def test_the_oldest_make_room_and_those_with_an_accepted_correction_are_the_last(log: ServedLog) -> None:
     log.append([served(number) for number in range(100)])
     for number in (3, 4):
         log.correct(served(number).id, "9")
     log.review({served(4).id: ("accepted", "9")})
     log.append([served(number) for number in range(100, 150)])
-    kept = [int(each.id, 16) for each in log.since()]
-    assert kept == [3, 4, *range(52, 150)]
-    log.keep = 1
-    log.append([])
-    assert [int(each.id, 16) for each in log.since()] == [4]
+    assert numbers(log) == [4, *range(51, 150)]
 
 
-def test_the_file_shrinks_when_less_is_kept(log: ServedLog, tmp_path: Path) -> None:
-    log.keep = 10_000
+@pytest.mark.parametrize("review", ["", "rejected", "accepted"])
+def test_however_many_corrections_there_are_new_answers_find_room(log: ServedLog, review: Review) -> None:
+    log.append([served(number) for number in range(100)])
+    for number in range(100):
+        log.correct(served(number).id, "9")
+    log.review({served(number).id: (review, "9") for number in range(100)})
+    log.append([served(number) for number in range(100, 140)])
+    assert numbers(log) == [*range(40, 140)]
+
+
+def test_the_file_shrinks_at_once_when_less_is_to_be_kept(tmp_path: Path) -> None:
+    log = ServedLog(tmp_path / "served.db")
     log.append([served(number) for number in range(10_000)])
-    log.keep = 100
-    for _ in range(40):
-        log.append([])
-    log.close()  # and so its journal goes
-    assert (tmp_path / "served.db").stat().st_size < 3 * 2**20
+    log.close()
+    kept = LogWriter(log.file, keep=100)
+    kept.start()
+    kept.close()
+    assert log.file.stat().st_size < 2**19
+    assert numbers_in(log.file) == [*range(9_900, 10_000)]
 
 
 def test_corrections_are_reviewed_and_taken_back(log: ServedLog) -> None:
@@ -183,16 +202,50 @@ def test_what_was_corrected_anew_since_the_review_is_not_accepted(log: ServedLog
     assert [each.review for each in log.corrections()] == [""]
 
 
-def test_a_log_that_is_deleted_while_it_is_written_is_begun_anew(tmp_path: Path) -> None:
-    file = tmp_path / "served.db"
+@pytest.mark.parametrize("how", ["deleted", "moved", "emptied", "emptied and read"])
+def test_a_log_that_is_taken_away_while_it_is_written_is_begun_anew(how: str, tmp_path: Path) -> None:
+    file, moved = tmp_path / "served.db", tmp_path / "old.db"
     kept = LogWriter(file)
-    kept.start()
     kept.append([served(0)])
-    eventually(lambda: file.exists() and [*ServedLog(file).since()])
-    file.unlink()
-    kept.append([served(1)])
+    kept.start()
+    eventually(lambda: numbers_in(file))
+    match how:
+        case "deleted":
+            file.unlink()
+        case "moved":
+            file.rename(moved)
+        case _:
+            file.write_bytes(b"")
+    if how == "emptied and read":
+        with contextlib.suppress(sqlite3.Error):
+            numbers_in(file)
+    for number in (1, 2):
+        kept.append([served(number)])
+        eventually(lambda: not kept.backlog)
     kept.close()
-    assert [each.id for each in ServedLog(file).since()] == [served(1).id]
+    assert numbers_in(file) == [1, 2]
+    if how == "moved":
+        assert numbers_in(moved) == [0]  # which was in the journal alone
+
+
+def test_feedback_is_refused_together_while_another_program_keeps_the_log_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_pipeline.served_log.BUSY_TIMEOUT", 1)
+    kept = LogWriter(tmp_path / "served.db")
+    kept.append([served(0)])
+    kept.start()
+    eventually(lambda: not kept.backlog)
+    with contextlib.closing(sqlite3.connect(tmp_path / "served.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = [kept.correct(served(0).id, "3") for _ in range(20)]
+        before = time.monotonic()
+        for each in refused:
+            with pytest.raises(OSError, match="locked"):
+                each.result(timeout=30)
+        assert time.monotonic() - before < 10  # two waits at most, rather than twenty
+    kept.correct(served(0).id, "3").result(timeout=30)
+    kept.close()
 
 
 def test_a_damaged_log_is_moved_aside_and_another_programs_file_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def test_the_page_serves_its_own_parts_and_nothing_from_elsewhere(web: TestClien
     ("method", "path", "status"),
     [
         ("GET", "/predict", 405),
-        ("HEAD", "/health", 405),
+        ("HEAD", "/model", 405),
+        ("POST", "/predict/", 405),  # no redirect, whose address would be the one that the client named
         ("POST", "/", 405),
         ("GET", "/nothing", 404),
         ("GET", "/..%2fapp.py", 404),

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 
 from flows import feedback
 from flows.train_flow import Trained
+from mnist_pipeline import server_logs
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.environment import TOKEN
-from mnist_pipeline.served import ServedLog
+from mnist_pipeline.served_log import ServedLog
 from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.web import listen
 from serving.app import create_app
 from serving.log import LogWriter
-from tests.servers import running
+from tests.servers import listening, running
 from tests.serving.test_log import served
 
 SECRET = "0123456789abcdef"
@@ -73,6 +75,37 @@ def test_the_token_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
             existing_log(f"http://127.0.0.1:{server.server_port}").__enter__()
         server.shutdown()
     assert asked == ["/log"]
+
+
+@pytest.mark.parametrize(
+    ("content", "length", "message"),
+    [
+        (b"not a database" * 1000, "14000", "is no log of served predictions"),
+        (b"half", "8", "4 bytes came, and then no more"),
+        (b"half", "abc", "4 bytes came, and then no more"),
+        (b".", None, "not complete after 0.5 seconds"),
+    ],
+    ids=["another file", "half of it", "no length", "a drip"],
+)
+def test_what_another_program_sends_is_one_line_that_names_its_address(
+    content: bytes, length: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_logs, "FETCH_TIMEOUT", 0.5)
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            if length:
+                self.send_header("Content-Length", length)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(1 if length else 100):
+                    self.wfile.write(content)
+                    time.sleep(0 if length else 0.1)
+
+    with listening(Other) as address, pytest.raises((ValueError, OSError), match=message) as refusal:
+        existing_log(address).__enter__()
+    assert address in str(refusal.value)
 
 
 def test_a_server_that_does_not_answer_is_one_line() -> None:

@@ -15,6 +15,7 @@ from mnist_pipeline.config import OptimizerName, TrainConfig
 from mnist_pipeline.training import checkpoints
 from mnist_pipeline.training.loop import Epoch, best_epoch, fit
 from mnist_pipeline.training.model import MLP
+from tests.training.test_compiled import COMPILER
 
 IMAGES = torch.rand(200, 28, 28, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(200) % 10
@@ -45,7 +46,7 @@ def test_a_training_resumed_after_any_epoch_ends_the_same_bit_for_bit(stop_after
 
 
 @pytest.mark.parametrize("stop_after", range(8))
-@pytest.mark.parametrize("compile_", [False, True])
+@pytest.mark.parametrize("compile_", [False, pytest.param(True, marks=COMPILER)])
 def test_the_best_epochs_weights_survive_an_interruption_after_any_epoch(
     stop_after: int, compile_: bool, tmp_path: Path
 ) -> None:

@@ -1,0 +1,221 @@
+"""The log of what was served: one SQLite file with each answered image, its answer, and its correction."""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mnist_pipeline.config import ROOT
+from mnist_pipeline.served import Review, Served, from_row, time_text, to_row
+
+FILE = ROOT / "served.db"
+KEEP = 100_000  # images
+APPLICATION_ID = 0x6D6E6C67  # by which the file is known as ours
+BUSY_TIMEOUT = 5  # seconds that another process may keep the file locked
+EVICTED, VACUUMED = 1000, 500  # images, pages of 4 kB: at most so many at once, so that no write takes long
+ACCEPTED = "review = 'accepted'"  # what is evicted last
+TABLE = f"""
+PRAGMA auto_vacuum = incremental;
+BEGIN;
+PRAGMA application_id = {APPLICATION_ID};
+CREATE TABLE predictions (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    time TEXT NOT NULL,               -- UTC, when it was answered
+    model TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    source TEXT NOT NULL,             -- page, picture or array
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    pixels BLOB NOT NULL,             -- uint8, row by row: the network's input
+    classes TEXT NOT NULL,            -- JSON
+    probabilities BLOB NOT NULL,      -- float32, in the order of the classes
+    label TEXT NOT NULL,              -- the likeliest class
+    confidence REAL NOT NULL,
+    unsure INTEGER NOT NULL,          -- 1 if the answer was that the model does not know
+    warning TEXT,                     -- of the reader
+    seconds REAL NOT NULL,            -- that the answer took, without its way here and back
+    correct TEXT,                     -- the class that it was, as someone says
+    corrected TEXT,                   -- UTC, when they said so
+    review TEXT NOT NULL DEFAULT ''   -- accepted or rejected
+);
+CREATE INDEX eviction ON predictions ({ACCEPTED}, number);
+COMMIT;
+"""
+
+
+class NotALogError(ValueError):
+    """A file that is no log of served predictions; nothing was written to it."""
+
+
+class ServedLog:
+    """The file of what was served. One process may write to it while others read it and review its corrections."""
+
+    def __init__(
+        self, file: Path = FILE, *, keep: int = KEEP, replace_damaged: bool = False, name: str | None = None
+    ) -> None:
+        """Open `file`, or create it; at most `keep` images are kept in it. Messages call it by its `name`, or its path.
+
+        With `replace_damaged`, one that is damaged is moved aside, as `moved` then says. Raises `NotALogError` if it is
+        damaged or something else, and `sqlite3.OperationalError` if it cannot be opened now.
+        """
+        self.file, self.keep, self.name = file, keep, name or str(file)
+        self.moved: Path | None = None
+        self._connection = self._open(replace_damaged)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Write what is in the journal to the file itself, wherever that was moved to."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def copy(self, file: Path) -> None:
+        """Write what is kept by now to `file`, whole, while others write."""
+        with contextlib.closing(sqlite3.connect(file)) as copy:
+            self._connection.backup(copy)
+
+    def append(self, served: Sequence[Served]) -> None:
+        """Add answers, all or none. The oldest make room for them: first those without an accepted correction."""
+        rows = [*map(to_row, served)]
+        with self._connection as connection:
+            columns, values = ", ".join(rows[0]), ", ".join(f":{name}" for name in rows[0])
+            connection.executemany(f"INSERT INTO predictions ({columns}) VALUES ({values})", rows)
+            self._evict(max(EVICTED, 2 * len(rows)))
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        if free > VACUUMED:  # fewer are soon used again
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # execute would free one page
+
+    def trim(self) -> None:
+        """Delete all that is beyond `keep`, at once."""
+        evicted = -1
+        while evicted:
+            with self._connection:
+                evicted = self._evict(EVICTED)
+        self._connection.executescript("PRAGMA incremental_vacuum")
+
+    def correct(self, answer: str, label: str) -> None:
+        """Record that the image whose answer has that id was a `label`, in place of what was said of it before.
+
+        Raises `LookupError` if there is no such image, `ValueError` if there is no such class or the image's
+        correction has been reviewed.
+        """
+        found = self._connection.execute("SELECT classes, review FROM predictions WHERE id = ?", (answer,)).fetchone()
+        if not found:
+            raise LookupError(f"no answer that is kept has the id {answer[:40]!r}")
+        classes, review = json.loads(found[0]), found[1]
+        if label not in classes:
+            raise ValueError(f"the label must be one of {', '.join(classes)}, not {label[:40]!r}")
+        if review:
+            raise ValueError("what this image was has been reviewed already")
+        with self._connection as connection:
+            connection.execute(
+                "UPDATE predictions SET correct = ?, corrected = ? WHERE id = ? AND review = ''",
+                (label, time_text(datetime.now(UTC)), answer),
+            )
+
+    def since(self, time: datetime | None = None, *, model: str | None = None) -> Iterator[Served]:
+        """Yield what was answered since `time`, of one `model` or of all, the oldest first."""
+        conditions, values = "time >= ? AND ? IN (model, '')", (time_text(time) if time else "", model or "")
+        yield from self._select(conditions, values)
+
+    def corrections(self, *reviews: Review) -> list[Served]:
+        """Return the images of which someone said what they were; of these, those with one of `reviews`, if any."""
+        return [each for each in self._select("correct IS NOT NULL") if each.review in reviews or not reviews]
+
+    def review(self, decisions: Mapping[str, tuple[Review, str]]) -> int:
+        """Accept or reject corrections, by the images' ids, if they are still of the labels that were reviewed.
+
+        Return how many there were.
+        """
+        values = [(review, answer, label) for answer, (review, label) in decisions.items()]
+        return self._change("UPDATE predictions SET review = ? WHERE id = ? AND correct = ?", values)
+
+    def withdraw(self, ids: Iterable[str]) -> int:
+        """Take corrections back, reviewed or not, by the images' ids; return how many there were."""
+        change = (
+            "UPDATE predictions SET correct = NULL, corrected = NULL, review = ? WHERE id = ? AND correct IS NOT NULL"
+        )
+        return self._change(change, [("", answer) for answer in ids])
+
+    def _evict(self, at_most: int) -> int:
+        """Delete some of what is beyond `keep`; return how many.
+
+        Accepted corrections go last, while they are no more than half of what is kept: new answers must find room.
+        """
+        (kept,) = self._connection.execute("SELECT count(*) FROM predictions").fetchone()
+        surplus: int = min(max(0, kept - self.keep), at_most)
+        if surplus:
+            count = f"SELECT count(*) FROM predictions WHERE ({ACCEPTED}) = 1"
+            (accepted,) = self._connection.execute(count).fetchone()
+            order = f"{ACCEPTED}, number" if 2 * accepted <= self.keep else "number"
+            oldest = f"SELECT number FROM predictions ORDER BY {order} LIMIT ?"
+            self._connection.execute(f"DELETE FROM predictions WHERE number IN ({oldest})", (surplus,))
+        return surplus
+
+    def _change(self, statement: str, values: Sequence[tuple[str, ...]]) -> int:
+        with self._connection as connection:
+            return connection.executemany(statement, values).rowcount
+
+    def _select(self, conditions: str, values: tuple[str, ...] = ()) -> Iterator[Served]:
+        number = 0
+        while True:  # in parts: a long reading would keep the server from reusing its journal
+            query = f"SELECT * FROM predictions WHERE number > ? AND {conditions} ORDER BY number LIMIT 1000"
+            rows = self._connection.execute(query, (number, *values)).fetchall()
+            if not rows:
+                return
+            try:
+                served = [*map(from_row, rows)]
+            except (ValueError, TypeError) as error:
+                raise NotALogError(f"{self.name} has damaged rows ({error})") from None
+            yield from served
+            number = rows[-1]["number"]
+
+    def _open(self, replace_damaged: bool) -> sqlite3.Connection:
+        try:
+            connection = self._connect()
+            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+            if application_id == APPLICATION_ID:
+                if _is_whole(connection):
+                    return connection
+                connection.close()
+                if not replace_damaged:
+                    raise sqlite3.DatabaseError("it is damaged; the server moves it aside when it starts")
+                self.moved = _move_aside(self.file)
+                connection = self._connect()
+            elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is another program's database, which nothing was written to")
+            connection.executescript(TABLE)
+            connection.execute("PRAGMA journal_mode = wal").fetchone()  # last, so that the file is known by its head
+            return connection
+        except sqlite3.OperationalError:  # it cannot be opened now: the disk is full, or it is locked
+            raise
+        except sqlite3.DatabaseError as error:
+            raise NotALogError(f"{self.name} is no log of served predictions: {error}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = normal")  # a commit survives SIGKILL, and waits for no disk
+        connection.execute(f"PRAGMA journal_size_limit = {2**22}")
+        return connection
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _move_aside(file: Path) -> Path:
+    """Rename a damaged file and its journal; return its new name. `sqlite3 FILE .recover` may still read it."""
+    moved = file.with_name(f"{file.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    for suffix in ("-wal", "-shm", ""):  # the file last: if this is interrupted, it is tried again
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{file}{suffix}").rename(f"{moved}{suffix}")
+    return moved
