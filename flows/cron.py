@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime
 
-from mnist_pipeline.config import FieldError
+from mnist_pipeline.config import FieldError, check
 
 
 def check_cron(cron: str, timezone: str) -> None:
@@ -18,6 +18,7 @@ def next_run(cron: str, timezone: str) -> datetime:
     from prefect.client.schemas.schedules import CronSchedule
     from pydantic import ValidationError
 
+    check(timezone != "", "timezone", "nothing", "a name such as Europe/Berlin")
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:

@@ -15,11 +15,22 @@ from prefect.settings import get_current_settings
 
 from flows.cron import next_run
 from mnist_pipeline.process import Stopped, stoppable
+from mnist_pipeline.tracking.processes import try_lock
 from tasks.track import reconcile_runs
 
 
 def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
-    """Serve `flow` with `parameters`, and run it at the times of `cron`, until a signal raises `Stopped`."""
+    """Serve `flow` with `parameters`, and run it at the times of `cron`, until a signal raises `Stopped`.
+
+    Raises `ValueError` if another process does: one deployment cannot have the times and parameters of both.
+    """
+    with try_lock(get_current_settings().home, name) as is_free:
+        if not is_free:
+            raise ValueError(f"the schedule {name} is running already, in another terminal or process: stop it first")
+        _serve(flow, cron, timezone, name=name, parameters=parameters)
+
+
+def _serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
     print(f"Next run at {next_run(cron, timezone):%Y-%m-%d %H:%M %Z}", flush=True)
     reconcile_runs()  # one that was killed would keep the only slot of the schedule, so that no run begins
     runner = Runner()

@@ -66,8 +66,10 @@ def sweep_flow(
     """Try configs until the study has as many as `search` asks for, train the best one and let the gate decide."""
     reconcile_runs()
     splits = split(download(source), source)
+    images = len(splits.train) * 4 // 5  # a validation fifth is cut off
+    space = optuna_search.fit_space(space, images=images)
     largest = TrainConfig(batch_size=max(space.batch_size), hidden=(max(space.units),) * max(space.layers))
-    check_trainable(largest, splits.schema, images=len(splits.train) * 4 // 5)  # a validation fifth is cut off
+    check_trainable(largest, splits.schema, images=images)
     client = cluster_client()
     workers = max(1, len(client.scheduler_info()["workers"]))
     scope = optuna_search.scope(search, space, dataset=source.name, data_sha256=splits.train.sha256)
@@ -121,9 +123,9 @@ def try_configs(
             futures[future] = each.number
             future.add_done_callback(done.put)
         future = done.get()
-        number = futures.pop(future)
-        optuna_search.tell(study, number, future.result(raise_on_failure=False))
-        print(optuna_search.progress(study, number))
+        number, outcome = futures.pop(future), future.result(raise_on_failure=False)
+        optuna_search.tell(study, number, outcome)
+        print(optuna_search.progress(study, number, outcome))
 
 
 if __name__ == "__main__":

@@ -65,14 +65,14 @@ def read(table: Path) -> dict[str, tuple[Review, str]]:
     """
     decisions: dict[str, tuple[Review, str]] = {}
     for where, row in rows_of(table, "id", "correct", "review"):
-        word, answer = row["review"].lower(), row["id"]
+        word, answer = row.get("review", "").lower(), row.get("id", "")
         if not answer:
             raise ValueError(f"{where}: has no id, so that nobody can tell which image it is about")
         if word not in ANSWERS:
             raise ValueError(f"{where}: a review must be accept, reject or nothing, not {word:.40}")
         if answer in decisions:
             raise ValueError(f"{where}: {answer:.40} has a row above already")
-        decisions[answer] = (ANSWERS[word], row["correct"])
+        decisions[answer] = (ANSWERS[word], row.get("correct", ""))
     return decisions
 
 

@@ -1,6 +1,7 @@
 """Text for people: names that users chose stay plain wherever they could mean something else; counts and tables."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,6 +12,12 @@ FORMULA = re.compile(r"['=@\t\r\n]|[+-](?![0-9.]+\Z)")  # how a spreadsheet's fo
 def printable(text: str) -> str:
     """Return `text` with escapes in place of what a terminal would obey, or cannot show."""
     return UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def as_seen(text: str) -> str:
+    """Return `text` without what nobody sees: two texts that look the same become one."""
+    visible = (letter for letter in unicodedata.normalize("NFC", text) if unicodedata.category(letter) != "Cf")
+    return " ".join("".join(visible).split())
 
 
 def is_utf8(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Corrections of labels: a table that `inspect_flow.py` writes and its reader edits, applied to a dataset."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data.readers import LabelledImages
-from mnist_pipeline.spreadsheet import rows_of
+from mnist_pipeline.spreadsheet import rows_of, same
 from mnist_pipeline.text import counted
 
 REMOVE = "remove"  # in place of a label; so does none
@@ -38,33 +39,48 @@ def relabel(
     places = {
         name: (part, row) for part, raw in parts.items() for row, name in enumerate(np.asarray(raw.names).tolist())
     }
+    places = {unicodedata.normalize("NFC", name): place for name, place in places.items()} | places
     labels = {part: raw.labels.copy() for part, raw in parts.items()}
-    numbers = {name: number for number, name in enumerate(classes)}
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, int], int] = {}
     for where, name, given_set, label in _rows(file):
-        if name not in places:
+        place = places.get(name, places.get(unicodedata.normalize("NFC", name)))
+        if not place:
             raise FieldError("relabel", f"{where}: there is no image {name} in the data")
-        if seen.setdefault(name, label) != label:
-            raise FieldError("relabel", f"{where}: {name} has another label in a row above")
-        part, row = places[name]
-        is_removed = label not in numbers and label.lower() in ("", REMOVE)
-        if label not in numbers and not is_removed:
+        new = _class(label, classes)
+        if new is None:
             known = ", ".join(classes[:20])
             raise FieldError("relabel", f"{where}: {label} is not a class: they are {known}, or {REMOVE}")
-        new = -1 if is_removed else numbers[label]
-        if part == "holdout" and given_set != part and new != labels[part][row]:
+        if seen.setdefault(place, new) != new:
+            raise FieldError("relabel", f"{where}: {name} has another label in a row above")
+        part, row = place
+        if part == "holdout" and given_set.lower() != part and new != labels[part][row]:
             raise FieldError("relabel", f"{where}: {name} is in the holdout: its set must say holdout to change that")
         labels[part][row] = new
     changed = sum(int(((labels[part] >= 0) & (labels[part] != raw.labels)).sum()) for part, raw in parts.items())
     removed = sum(int((each < 0).sum()) for each in labels.values())
+    for part, left in labels.items():
+        if len(left) and (left < 0).all():
+            raise FieldError("relabel", f"{file.name} removes all {len(left):,} images of {part}")
     kept = {part: replace(raw, labels=labels[part])[np.flatnonzero(labels[part] >= 0)] for part, raw in parts.items()}
     return kept, Relabelled(file, changed, removed)
+
+
+def _class(label: str, classes: Sequence[str]) -> int | None:
+    """Return the number of the class that a cell names, -1 for one that removes the image, and none for any other."""
+    if label in classes:
+        return classes.index(label)
+    if label.lower() in ("", REMOVE):
+        return -1
+    alike = [number for number, name in enumerate(classes) if same(label, name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _rows(file: Path) -> Iterator[tuple[str, str, str, str]]:
     """Yield where each row of `file` is, its file, set and label."""
     try:
         for where, row in rows_of(file, "file", "label"):
+            if "file" not in row or "label" not in row:
+                raise ValueError(f"{where}: is cut off before its label: leave that empty, or write {REMOVE}")
             if row["file"] or row["label"]:
                 yield where, row["file"], row.get("set", ""), row["label"]
     except ValueError as error:

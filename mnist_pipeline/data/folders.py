@@ -23,7 +23,7 @@ from mnist_pipeline.data.readers import (
     read_pictures,
 )
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.text import printable
+from mnist_pipeline.text import as_seen, printable
 
 MAX_OWN_SIZE = 64  # pixels of height or width up to which images that are all of one size keep it
 PART = r"(?<![a-z])(train|test|val|t10k)(?:ing|set|id|idation)?(?![a-z])"  # in the names of files and folders
@@ -108,6 +108,7 @@ def _schema_of_classes(root: Path, image_size: int | None) -> Schema:
     if len(classes) < 2:
         found = f"one class only, {classes[0]}" if classes else "no folder of images for a class"
         raise ValueError(f"{root} holds {found}: there must be a folder of images for each of two")
+    _check_distinct(classes, root)
     files: list[Path] = []
     for each in folders:
         pictures, left_out = find_pictures(each)
@@ -122,9 +123,19 @@ def _class_name(name: str, where: Path) -> str:
     """Return the name of a class, in the one form of its letters that Linux and macOS may both write."""
     if (shown := printable(name)) != name:
         raise ValueError(f"{where} holds a class whose name cannot be shown, {shown}: rename it")
+    if not as_seen(name):
+        raise ValueError(f"{where} holds a class whose name cannot be seen, {name!a}: rename it")
     if name != name.strip():  # which a table would lose
         raise ValueError(f"{where} holds a class whose name begins or ends with a space, {name!r}: rename it")
     return unicodedata.normalize("NFC", name)
+
+
+def _check_distinct(classes: Sequence[str], where: Path) -> None:
+    """Raise `ValueError` if two classes look the same."""
+    first: dict[str, str] = {}
+    for name in classes:
+        if (other := first.setdefault(as_seen(name), name)) != name:
+            raise ValueError(f"{where} holds two classes that look the same, {other!a} and {name!a}: rename one")
 
 
 def _common_size(files: Sequence[Path]) -> tuple[int, int]:
@@ -255,4 +266,5 @@ def _idx_classes(folder: Path, labels: np.ndarray) -> tuple[Sequence[int], tuple
     in_order = len(names) == len(numbers)  # else a line for each number from 0, whether there are images of it or not
     if len({*names}) < len(names) or not (in_order or len(names) > max(numbers, default=-1)):
         raise ValueError(f"{file} must name {len(numbers)} classes, each once, not {', '.join(names)}")
+    _check_distinct(names, file)
     return (numbers if in_order else range(len(names))), names

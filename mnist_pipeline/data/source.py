@@ -43,6 +43,7 @@ or with a folder of images for each class."""
         for name in ("dataset", "extra", "relabel"):  # they are logged
             check(is_utf8(path := str(getattr(self, name))), name, printable(path), "a path in UTF-8")
         known = ", ".join(DATASETS)
+        check(self.dataset != "", "dataset", "nothing", f"{known} or an existing folder")
         if not self.is_named:
             check(Path(self.dataset).is_dir(), "dataset", self.dataset, f"{known} or an existing folder")
             has_name = bool(self.name) or slug(self.dataset) not in ("", *DATASETS)

@@ -11,7 +11,7 @@ from warnings import catch_warnings
 import numpy as np
 import torch
 
-from mnist_pipeline.config import check
+from mnist_pipeline.config import FieldError, check
 from mnist_pipeline.data import folders, mnist
 from mnist_pipeline.data.corrections import Relabelled, relabel
 from mnist_pipeline.data.preprocessing import normalize
@@ -104,6 +104,8 @@ def load_splits(source: DataSource, folder: Path) -> Splits:
     cuts = {"train": train, "test": test, "holdout": holdout}
     if source.extra:
         more = folders.read_more(source.extra, schema, folder)
+        if not len(more):
+            raise FieldError("extra", f"holds no image that can be read: {source.extra}")
         assert more.names is not None
         more = replace(more, names=np.strings.add(printable(f"{source.extra.name}/"), more.names))
         cuts["extra"], dropped = _select_extra(more, train, [test, holdout], cuts_holdout=cuts_holdout)

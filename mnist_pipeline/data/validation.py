@@ -12,7 +12,7 @@ import torch
 
 from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.splits import KEPT_FOR_HOLDOUT, Examples, Splits
-from mnist_pipeline.text import percent
+from mnist_pipeline.text import counted, percent
 
 Level = Literal["ok", "warning", "error"]
 
@@ -113,7 +113,12 @@ def _classes(splits: Splits) -> Iterator[Finding]:
     train = counts["train"]
     missing = {part: [names[label] for label in (count == 0).nonzero()] for part, count in counts.items()}
     if missing["train"]:
-        yield Finding("labels", "error", f"there is no image to train on of {', '.join(missing['train'])}")
+        where = (
+            f"{name} ({int(counts['test'][label])} in test, {int(counts['holdout'][label])} in the holdout)"
+            for label, name in enumerate(names)
+            if not train[label]
+        )
+        yield Finding("labels", "error", f"there is no image to train on of {', '.join(where)}: add some of each")
     elif missing["test"] or missing["holdout"]:
         message = "; ".join(f"none of {', '.join(which)} in {part}" for part, which in missing.items() if which)
         yield Finding("labels", "warning", f"{message}: how well they are recognised will not be seen")
@@ -123,7 +128,7 @@ def _classes(splits: Splits) -> Iterator[Finding]:
     message = (
         f"{train[smallest]:,} ({names[smallest]}) to {train[largest]:,} ({names[largest]}) images to train on a class"
     )
-    unbalanced = train[largest] > IMBALANCE * train[smallest]
+    unbalanced = train[largest] > IMBALANCE * train[smallest] > 0
     remedy = "; --class-weights balanced gives each class the same weight" if unbalanced else ""
     yield Finding("balance", "warning" if unbalanced else "ok", message + remedy)
 
@@ -132,7 +137,7 @@ def _constant(splits: Splits) -> Finding:
     flat = [part.pixels.flatten(1).numpy() for part in splits.named().values()]
     count, total = sum(int((rows.min(1) == rows.max(1)).sum()) for rows in flat), sum(map(len, flat))
     level: Level = "error" if count > CONSTANT_ERROR * total else "warning" if count else "ok"
-    return Finding("constant images", level, f"{count:,} are a single grey")
+    return Finding("constant images", level, f"{counted(count, 'image')} of a single grey")
 
 
 def _copies(splits: Splits) -> Iterator[Finding]:
@@ -164,7 +169,7 @@ def _copies(splits: Splits) -> Iterator[Finding]:
     copies = table[table.image.duplicated(keep=False)]
     count = int((copies.groupby("image").label.nunique() > 1).sum())
     level = "warning" if count > CONTRADICTIONS * len(table) else "ok"
-    yield Finding("contradictions", level, f"{count:,} images have two labels")
+    yield Finding("contradictions", level, f"{counted(count, 'image')} with two labels")
 
 
 def _rows(part: Examples) -> list[bytes]:

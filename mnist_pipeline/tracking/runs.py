@@ -193,6 +193,7 @@ def _ended(run: Run) -> Iterator[None]:
         store.disable_retries(error)
         with contextlib.suppress(MlflowException):
             store.client().set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            run.set_tags({"error": store.without_password(str(error))[:1000]})
         raise
 
 
@@ -283,7 +284,7 @@ def _reopen(run: mlflow.entities.Run, tags: Mapping[str, str], checkpoint: Path 
     store.client().update_run(run_id, "RUNNING")
     logged = {name: store.client().get_metric_history(run_id, name)[-1].step for name in run.data.metrics}
     reopened = replace(_as_run(run), checkpoint=checkpoint, logged_steps=logged)
-    reopened.set_tags(tags)
+    reopened.set_tags({"error": ""} | dict(tags))
     return reopened
 
 

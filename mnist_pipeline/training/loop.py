@@ -144,13 +144,17 @@ def check_batch_size(config: TrainConfig, *, images: int) -> None:
 def fit_batch_size(config: TrainConfig, *, images: int) -> TrainConfig:
     """Return `config` with a smaller batch if its recipe's own is too large for a training split of so many `images`.
 
-    That is if it gives less than 20 steps an epoch. The largest power of two that gives as many is chosen, and 8 at
-    least. A batch size that differs from the recipe's was given, and stays.
+    That is if it gives less than 20 steps an epoch. A batch size that differs from the recipe's was given, and stays.
     """
-    largest = _without_validation(config, images) // MIN_STEPS
+    largest = largest_batch(_without_validation(config, images))
     if config.batch_size != RECIPES[config.recipe].batch_size or config.batch_size <= largest:
         return config
-    return replace(config, batch_size=max(MIN_BATCH, 1 << max(largest, 1).bit_length() - 1))
+    return replace(config, batch_size=largest)
+
+
+def largest_batch(images: int) -> int:
+    """Return the largest power of two that gives 20 steps an epoch, but at least 8 images, or as many as there are."""
+    return min(max(MIN_BATCH, 1 << max(images // MIN_STEPS, 1).bit_length() - 1), images)
 
 
 def _without_validation(config: TrainConfig, images: int) -> int:

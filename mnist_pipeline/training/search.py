@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline.config import FieldError, Pruner, Search, Space, TrainConfig
 from mnist_pipeline.text import percent
+from mnist_pipeline.training.loop import largest_batch
 
 PRUNERS: dict[Pruner, optuna.pruners.BasePruner] = {
     "median": optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
@@ -25,6 +26,13 @@ class Outcome:
 
     accuracy: float  # on the validation part, after the trial's last epoch
     pruned: bool = False
+
+
+def fit_space(space: Space, *, images: int) -> Space:
+    """Return `space` with batches that fit a training part of so many `images`, if they are the default ones."""
+    if space.batch_size != Space.batch_size:
+        return space
+    return replace(space, batch_size=tuple(sorted({min(size, largest_batch(images)) for size in space.batch_size})))
 
 
 def study_to_open(name: str | None, storage: str, *, resume: bool) -> str:
@@ -120,10 +128,12 @@ def tell(study: optuna.Study, number: int, outcome: object) -> None:
         study.tell(number, outcome.accuracy)
 
 
-def progress(study: optuna.Study, number: int) -> str:
-    """Return how a trial ended, and which is the best so far."""
+def progress(study: optuna.Study, number: int, outcome: object) -> str:
+    """Return how a trial ended, why if it failed, and which is the best so far."""
     trial = study.get_trials(deepcopy=False)[number]
     score = "" if trial.value is None else f", {percent(trial.value)} on the validation part"
+    if isinstance(outcome, BaseException):
+        score = f": {(str(outcome).splitlines() or [type(outcome).__name__])[0]}"
     best = f"; the best is trial {study.best_trial.number}, {percent(study.best_value)}" if _finished(study) else ""
     return f"Trial {number} {trial.state.name.lower()}{score}{best}"
 
@@ -136,7 +146,7 @@ def count_done(study: optuna.Study) -> int:
 def best_config(study: optuna.Study, search: Search) -> TrainConfig:
     """Return the config of the best finished trial, to be trained alone. Raises `ValueError` if none has finished."""
     if not _finished(study):
-        raise ValueError(f"no trial of the study {study.study_name} has finished: their runs in MLflow show why")
+        raise ValueError(f"no trial of the study {study.study_name} has finished: the tag error of their runs says why")
     return replace(config_of(study.best_params, search), threads=0)
 
 

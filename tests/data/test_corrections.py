@@ -1,5 +1,6 @@
 """A table of corrections changes labels and removes images, or is refused with the number of the row."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,44 @@ def test_a_table_is_read_as_a_spreadsheet_saves_it(separator: str, pets: Path) -
     assert label(load(pets, b"\xef\xbb\xbf" + text.encode()), name) is None
 
 
+@pytest.mark.parametrize("head", ["sep=;\n", "\n\n", "sep=;\r\n\r\n"])
+def test_what_spreadsheets_put_above_the_first_row_is_left_out(head: str, pets: Path) -> None:
+    name = member(load(pets), "train")
+    assert label(load(pets, f"{head}file;label\n{name};remove\n"), name) is None
+
+
+def test_classes_are_known_although_a_spreadsheet_takes_them_for_numbers_or_truths(tmp_path: Path) -> None:
+    for seed, name in enumerate(("00007", "true")):
+        write_pictures(tmp_path / "pets" / name, random_pixels(40, 12, 10, seed=seed))
+    before = load(tmp_path / "pets")
+    one, other = (member(before, "train", number) for number in range(2))
+    after = load(tmp_path / "pets", f"file,label\n{one},7\n{other},TRUE\n")
+    assert [label(after, name) for name in (one, other)] == ["00007", "true"]
+
+
+def test_files_whose_names_are_decomposed_as_on_a_mac_are_found(tmp_path: Path) -> None:
+    accented = unicodedata.normalize("NFD", "thé")
+    for seed, name in enumerate((accented, "eau")):
+        write_pictures(tmp_path / "pets" / name, random_pixels(40, 12, 10, seed=seed))
+    before = load(tmp_path / "pets")
+    name = next(each for each in names(before.train) if each.startswith("th"))
+    for written in (name, unicodedata.normalize("NFC", name)):
+        assert label(load(tmp_path / "pets", f"file,label\n{written},eau\n"), name) == "eau"
+
+
+def test_a_table_that_removes_everything_is_refused(pets: Path) -> None:
+    rows = "".join(f"{name},\n" for name in names(load(pets).train))
+    with pytest.raises(FieldError, match=r"corrections.csv removes all \d+ images of train"):
+        load(pets, f"file,label\n{rows}")
+
+
+def test_extra_images_of_which_there_are_none_are_refused(pets: Path) -> None:
+    (pets.parent / "more" / "cat").mkdir(parents=True)
+    (pets.parent / "more" / "cat" / "notes.txt").touch()
+    with pytest.raises(FieldError, match="extra holds no image that can be read"):
+        load(pets, extra=pets.parent / "more")
+
+
 def test_an_unchanged_table_changes_nothing(pets: Path) -> None:
     before = load(pets)
     name = member(before, "holdout")
@@ -109,6 +148,9 @@ def test_extra_images_are_corrected_under_their_folders_name(pets: Path) -> None
         ("file,label\ncat/000.png,cat\ncat/001.png,cow\n", "row 3: cow is not a class: they are cat, dog, or remove"),
         ("file,label\ncat/000.png,cat\ncat/000.png,\n", "row 3: cat/000.png has another label in a row above"),
         ("name,label\ncat/000.png,cat\n", "corrections.csv has no column file"),
+        ("file,label,label\ncat/000.png,cat,dog\n", "corrections.csv has two columns label"),
+        ("file,set,label\ncat/000.png\ncat/001.png,train,cat\n", "row 2: is cut off before its label"),
+        ("sep=;\n\nfile;label\ncat/000.png;cow\n", "row 4: cow is not a class"),
         ("file,label\ncat/000.png,cat\ncat/001", "corrections.csv ends within its last row: save it anew"),
         ("\n", "corrections.csv has no column"),
         (b"file,label\n\xff\xfe,cat\n", "corrections.csv is not in UTF-8: save it as CSV in UTF-8"),

@@ -114,6 +114,16 @@ def too_few_names(folder: Path) -> None:
     (folder / folders.CLASSES_FILE).write_text("cat\ndog\n")
 
 
+def invisible_class(folder: Path) -> None:
+    for name in ("a", "\u200b"):
+        write_pictures(folder / name, IMAGES[:2])
+
+
+def alike_classes(folder: Path) -> None:
+    for name in ("a b", "a\u200b\u00a0b"):
+        write_pictures(folder / name, IMAGES[:2])
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -126,6 +136,8 @@ def too_few_names(folder: Path) -> None:
         (no_train, "holds test, val: move all images"),
         (parts_without_classes, "Train holds no folder of images for a class"),
         (unshowable_class, r"a class whose name cannot be shown, \\x1b\[31mred: rename it"),
+        (invisible_class, r"a class whose name cannot be seen, '\\u200b': rename it"),
+        (alike_classes, r"two classes that look the same, 'a b' and 'a\\u200b\\xa0b': rename one"),
         (class_with_a_space, r"whose name begins or ends with a space, ' lead': rename it"),
         (idx_of_val, "holds IDX files of val: move their images"),
         (two_sets, "holds emnist-.* and train-.*: keep one set|holds train-.* and emnist-.*: keep one set"),

@@ -33,6 +33,7 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ("fields", "problem"),
     [
         ({"dataset": "nowhere"}, "dataset must be mnist, fashion-mnist, kmnist or an existing folder, not nowhere"),
+        ({"dataset": ""}, "dataset must be mnist, fashion-mnist, kmnist or an existing folder, not nothing"),
         ({"dataset": "./mnist"}, "name must be given for a folder called mnist"),
         ({"dataset": ".", "name": "a/b"}, "name must be of letters"),
         ({"dataset": ".", "image_size": 3}, "image_size must be between 4 and 128, not 3"),

@@ -2,14 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.runner import Runner
+from prefect.settings import get_current_settings
 
 from flows import cli, retrain_flow
-from mnist_pipeline.config import FAST
+from mnist_pipeline.config import CODE, FAST
 
 PARAMETERS = ("config", "source", "gate", "fresh", "skip_unchanged", "prune_keep")
 
@@ -52,6 +55,20 @@ def test_a_schedule_skips_what_is_unchanged_unless_it_is_told_not_to(served: dic
 def test_a_schedule_says_when_its_next_run_is(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     schedule()
     assert re.match(r"Next run at \d{4}-\d\d-\d\d 03:00 CES?T\n", capsys.readouterr().out)
+
+
+def test_a_schedule_that_another_process_serves_is_refused(served: dict[str, Any]) -> None:
+    home = str(get_current_settings().home)
+    hold = "from mnist_pipeline.tracking.processes import try_lock; import pathlib, sys, time\n"
+    hold += "with try_lock(pathlib.Path(sys.argv[1]), 'scheduled') as taken: print(taken, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, home], cwd=CODE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(ValueError, match="the schedule scheduled is running already"):
+            schedule()
+        schedule("--dataset", "fashion-mnist")
+        other.kill()
+    schedule()
 
 
 def test_a_schedule_has_the_times_and_the_name_of_its_dataset(served: dict[str, Any], tmp_path: Path) -> None:

@@ -156,6 +156,8 @@ def test_corrections_are_reviewed_and_taken_back(log: ServedLog) -> None:
     assert log.withdraw([served(0).id, served(3).id]) == 1
     assert [each.id for each in log.corrections()] == [served(1).id, served(2).id]
     log.correct(served(0).id, "8")
+    assert log.review({served(0).id: ("accepted", "08")}) == 1  # as a spreadsheet may write it
+    assert log.review({served(3).id: ("accepted", "")}) == 0
 
 
 def test_a_correction_counts_once_an_image(log: ServedLog) -> None:

@@ -125,7 +125,7 @@ def test_balanced_weights_give_a_rare_class_its_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "batch_size"), [(48_000, 256), (5120, 256), (5119, 128), (407, 16), (200, 8), (30, 8), (1, 8)]
+    ("images", "batch_size"), [(48_000, 256), (5120, 256), (5119, 128), (407, 16), (200, 8), (30, 8), (5, 5)]
 )
 def test_a_recipes_batch_size_shrinks_until_small_data_give_20_steps_an_epoch(images: int, batch_size: int) -> None:
     assert fit_batch_size(FAST, images=images) == replace(FAST, batch_size=batch_size)

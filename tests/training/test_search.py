@@ -9,6 +9,7 @@ from mnist_pipeline.training.search import (
     Outcome,
     best_config,
     count_done,
+    fit_space,
     importance,
     open_study,
     progress,
@@ -60,11 +61,23 @@ def test_the_same_seed_makes_the_same_trials(storage: str) -> None:
 
 def test_each_trial_is_reported_with_its_score_and_the_best_so_far(storage: str) -> None:
     study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
-    for outcome in (Outcome(0.5), Outcome(0.25), "it failed"):
+    outcomes = (Outcome(0.5), Outcome(0.25), FloatingPointError("the loss became nan\n…"))
+    for outcome in outcomes:
         tell(study, study.ask().number, outcome)
-    assert progress(study, 0) == "Trial 0 complete, 50.00 % on the validation part; the best is trial 0, 50.00 %"
-    assert progress(study, 1) == "Trial 1 complete, 25.00 % on the validation part; the best is trial 0, 50.00 %"
-    assert progress(study, 2) == "Trial 2 fail; the best is trial 0, 50.00 %"
+    assert [progress(study, number, outcome) for number, outcome in enumerate(outcomes)] == [
+        "Trial 0 complete, 50.00 % on the validation part; the best is trial 0, 50.00 %",
+        "Trial 1 complete, 25.00 % on the validation part; the best is trial 0, 50.00 %",
+        "Trial 2 fail: the loss became nan; the best is trial 0, 50.00 %",
+    ]
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(38_400, (64, 128, 256, 512)), (2000, (64,)), (23, (8,)), (5, (5,))])
+def test_batches_that_are_too_large_for_small_data_are_tried_only_if_they_were_given(
+    images: int, sizes: tuple[int, ...]
+) -> None:
+    assert fit_space(Space(), images=images).batch_size == sizes
+    given = Space(batch_size=(16, 512))
+    assert fit_space(given, images=images) == given
 
 
 def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:
