@@ -12,6 +12,7 @@ from flows.cron import check_cron
 from mnist_pipeline import review as sheets
 from mnist_pipeline.config import REFERENCE, FieldError, Gate, TrainConfig, check
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.served import contradicting
 from mnist_pipeline.served_log import FILE
 from mnist_pipeline.server_logs import existing_log, is_address
 from mnist_pipeline.text import counted, printable
@@ -51,7 +52,10 @@ def review(
     apply: Annotated[Path | None, Parameter(help="Table whose column review was filled in: carry it out.")] = None,
     withdraw: Annotated[tuple[str, ...], Parameter(help="Ids whose corrections are taken back, reviewed or not.")] = (),
 ) -> None:
-    """Write the corrections that nobody has reviewed as a sheet and a table, or carry out what a table says."""
+    """Write the corrections to be reviewed as a sheet and a table, or carry out what a table says.
+
+    Those are to be reviewed that nobody has, and accepted ones that contradict each other.
+    """
     check(apply is None or apply.is_file(), "apply", apply, "an existing file")
     log = different_logs(log)
     elsewhere = [place for place in log if is_address(place)]
@@ -65,6 +69,7 @@ def review(
         reviewed = sum(served.review(decisions) for served in logs)
         withdrawn = sum(served.withdraw(withdraw) for served in logs)
         waiting = [each for served in logs for each in served.corrections("")]
+        waiting += contradicting([each for served in logs for each in served.corrections("accepted")])
     if apply:
         print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
         if reviewed < len(decisions):
@@ -77,7 +82,9 @@ def review(
     if apply or withdraw or not waiting:
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
-    if (table := out / sheets.TABLE).exists() and {each.id for each in waiting} & sheets.read(table).keys():
+    if (table := out / sheets.TABLE).exists() and {each.id for each in waiting if not each.review} & sheets.read(
+        table
+    ).keys():
         raise FieldError("out", f"has a table that someone may be filling in: --apply {table}, or name another folder")
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     quoted = shlex.quote(str(table))

@@ -1,6 +1,5 @@
 """What was served, watched: drift, confidence, corrections and latency, and a verdict: fine, look, or retrain."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from mnist_pipeline.data import drift
 from mnist_pipeline.data.drift import Profile, Shift
 from mnist_pipeline.data.splits import Examples
 from mnist_pipeline.interval import interval_text, wilson
-from mnist_pipeline.served import Served, once_an_image
+from mnist_pipeline.served import Served, contradicting, once_an_image
 from mnist_pipeline.text import aligned, counted, percent
 from mnist_pipeline.watch import Watch
 
@@ -22,6 +21,7 @@ Distribution = tuple[Sequence[str], np.ndarray, np.ndarray]  # names, and the sh
 MIN_IMAGES = 50  # of which the distance of two histograms says something
 MIN_EXPECTED = 5  # images in a bin, for the distance to be nearly χ² distributed (Cochran, 1954)
 SURE = 0.9  # the confidence whose share of the answers is reported
+REVIEW = "python flows/monitor_flow.py review"
 BIAS = "biased: mostly wrong answers get corrected"
 
 
@@ -68,11 +68,8 @@ def watch(answers: Sequence[Served], corrections: Sequence[Served], reference: R
     shifts = _shifts(answers, reference)
     counted_reviews = ("accepted", "") if options.trust_feedback else ("accepted",)
     counting = [each for each in corrections if each.review in counted_reviews]
-    labels: dict[str, set[str | None]] = defaultdict(set)
-    for each in counting:
-        labels[each.image_sha256].add(each.correct)
-    usable = [each for each in once_an_image(counting) if len(labels[each.image_sha256]) == 1]
-    contradicting = sum(len(names) > 1 for names in labels.values())
+    unclear = {each.image_sha256 for each in contradicting(counting)}
+    usable = [each for each in once_an_image(counting) if each.image_sha256 not in unclear]
     new = [each for each in usable if (each.image_sha256, each.correct) not in reference.learnt]
     waiting = sum(each.review == "" for each in corrections)
     corrected = [each for each in answers if each.correct is not None and each.review != "rejected"]
@@ -83,10 +80,12 @@ def watch(answers: Sequence[Served], corrections: Sequence[Served], reference: R
         noun = "correction" if options.trust_feedback else "reviewed correction"
         retrain.append(f"{counted(len(new), noun)} that it has not learnt from")
     look = [_drift(shift, drift.MODERATE, "look") for shift in shifts if shift.verdict == "moderate"]
-    if contradicting:
-        look.append(f"{counted(contradicting, 'image')} with contradicting corrections, which count for nothing")
+    if unclear:
+        look.append(
+            f"{counted(len(unclear), 'image')} with contradicting corrections, which count for nothing: {REVIEW}"
+        )
     if waiting and not options.trust_feedback:
-        look.append(f"{counted(waiting, 'correction')} to be reviewed: python flows/monitor_flow.py review")
+        look.append(f"{counted(waiting, 'correction')} to be reviewed: {REVIEW}")
     if not answers:
         look.append(f"version {reference.version} has answered nothing in the last {options.since}")
     elif not (reference.profile and reference.coverage):

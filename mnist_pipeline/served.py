@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -52,6 +53,14 @@ def once_an_image(corrections: Iterable[Served]) -> list[Served]:
     """Return the last correction of each image, by its pixels: a correction counts once, however often it was sent."""
     in_time = sorted(corrections, key=lambda each: each.corrected or each.time)
     return list({each.image_sha256: each for each in in_time}.values())
+
+
+def contradicting(corrections: Sequence[Served]) -> list[Served]:
+    """Return the corrections of images that are said to be of more than one class."""
+    labels: dict[str, set[str | None]] = defaultdict(set)
+    for each in corrections:
+        labels[each.image_sha256].add(each.correct)
+    return [each for each in corrections if len(labels[each.image_sha256]) > 1]
 
 
 def to_row(served: Served) -> dict[str, object]:

@@ -67,6 +67,22 @@ def test_corrections_are_reviewed_by_a_table_and_taken_back_by_their_ids(
     assert "1 correction taken back, of 2 ids" in capsys.readouterr().out
 
 
+def test_accepted_corrections_that_contradict_each_other_are_reviewed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(ServedLog(tmp_path / "served.db")) as kept:
+        kept.append([served(1, pixel=7), served(2, pixel=7), served(3, pixel=8)])
+        for number in (1, 2, 3):
+            kept.correct(served(number).id, str(number))
+        kept.review({served(number).id: ("accepted", str(number)) for number in (1, 2, 3)})
+    feedback.review(log=(str(kept.file),), out=tmp_path)
+    assert "2 corrections to be reviewed" in capsys.readouterr().out
+    table = tmp_path / review.TABLE
+    table.write_text(table.read_text().replace("accepted", "reject", 1))
+    feedback.review(log=(str(kept.file),), out=tmp_path, apply=table)
+    assert "0 corrections to be reviewed" in capsys.readouterr().out
+
+
 def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied_makes_room(tmp_path: Path) -> None:
     file, out = tmp_path / "served.db", tmp_path / "review"
     with contextlib.closing(ServedLog(file)) as log:
