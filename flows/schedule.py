@@ -26,7 +26,9 @@ def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, paramete
     """
     with try_lock(get_current_settings().home, name) as is_free:
         if not is_free:
-            raise ValueError(f"the schedule {name} is running already, in another terminal or process: stop it first")
+            raise ValueError(
+                f"this schedule ({name}) is running already, in another terminal or process: stop it first"
+            )
         _serve(flow, cron, timezone, name=name, parameters=parameters)
 
 

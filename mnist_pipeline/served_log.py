@@ -19,9 +19,9 @@ EVICTED, VACUUMED = 1000, 500  # images, pages of 4 kB: at most so many at once,
 ACCEPTED = "review = 'accepted'"  # what is evicted last
 TABLE = f"""
 PRAGMA auto_vacuum = incremental;
-BEGIN;
+BEGIN IMMEDIATE;
 PRAGMA application_id = {APPLICATION_ID};
-CREATE TABLE predictions (
+CREATE TABLE IF NOT EXISTS predictions (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     time TEXT NOT NULL,               -- UTC, when it was answered
@@ -42,7 +42,7 @@ CREATE TABLE predictions (
     corrected TEXT,                   -- UTC, when they said so
     review TEXT NOT NULL DEFAULT ''   -- accepted or rejected
 );
-CREATE INDEX eviction ON predictions ({ACCEPTED}, number);
+CREATE INDEX IF NOT EXISTS eviction ON predictions ({ACCEPTED}, number);
 COMMIT;
 """
 
@@ -65,13 +65,21 @@ class ServedLog:
         self.file, self.keep, self.name = file, keep, name or str(file)
         self.moved: Path | None = None
         self._connection = self._open(replace_damaged)
+        self._inode = file.stat().st_ino
 
     def close(self) -> None:
         self._connection.close()
 
+    def is_there(self) -> bool:
+        """Return whether the file is still the one that was opened: SQLite goes on with one that was moved away."""
+        with contextlib.suppress(FileNotFoundError):
+            found = self.file.stat()
+            return found.st_ino == self._inode and found.st_size > 0
+        return False
+
     def checkpoint(self) -> None:
         """Write what is in the journal to the file itself, wherever that was moved to."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def copy(self, file: Path) -> None:
         """Write what is kept by now to `file`, whole, while others write."""
@@ -144,24 +152,31 @@ class ServedLog:
     def _evict(self, at_most: int) -> int:
         """Delete some of what is beyond `keep`; return how many.
 
-        Accepted corrections go last, while they are no more than half of what is kept: new answers must find room.
+        The latest accepted corrections are spared, as long as these are no more than half: new answers must find room.
         """
         (kept,) = self._connection.execute("SELECT count(*) FROM predictions").fetchone()
         surplus: int = min(max(0, kept - self.keep), at_most)
         if surplus:
             count = f"SELECT count(*) FROM predictions WHERE ({ACCEPTED}) = 1"
             (accepted,) = self._connection.execute(count).fetchone()
-            order = f"{ACCEPTED}, number" if 2 * accepted <= self.keep else "number"
-            oldest = f"SELECT number FROM predictions ORDER BY {order} LIMIT ?"
-            self._connection.execute(f"DELETE FROM predictions WHERE number IN ({oldest})", (surplus,))
+            oldest = "SELECT * FROM (SELECT number FROM predictions WHERE ({}) = {} ORDER BY number LIMIT ?)"
+            either = f"{oldest.format(ACCEPTED, 0)} UNION ALL {oldest.format(ACCEPTED, 1)} ORDER BY 1 LIMIT ?"
+            spared = (surplus, max(0, accepted - self.keep // 2), surplus)
+            self._connection.execute(f"DELETE FROM predictions WHERE number IN ({either})", spared)
         return surplus
 
     def _change(self, statement: str, values: Sequence[tuple[str, ...]]) -> int:
+        self._check()
         with self._connection as connection:
             return connection.executemany(statement, values).rowcount
 
+    def _check(self) -> None:
+        if not self.is_there():
+            raise OSError(f"{self.name} was moved or deleted since it was opened: open it anew")
+
     def _select(self, conditions: str, values: tuple[str, ...] = ()) -> Iterator[Served]:
         number = 0
+        self._check()
         while True:  # in parts: a long reading would keep the server from reusing its journal
             query = f"SELECT * FROM predictions WHERE number > ? AND {conditions} ORDER BY number LIMIT 1000"
             rows = self._connection.execute(query, (number, *values)).fetchall()

@@ -70,6 +70,8 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
         raise ValueError(f"--share-log hands the log to those with the token: set {TOKEN}")
     remedy = f'make serve ARGS="--port {options.port + 1}" takes another'
     listener = listen(options.port, host=options.host, remedy=remedy)
+    # Its connections inherit it: of a client that reads slowly, but reads, the server is to hear within READ_TIMEOUT
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**17)
     import torch
     import uvicorn
 

@@ -32,6 +32,7 @@ class LogWriter:
         self.dropped = 0
         self._log: ServedLog | None = None
         self._failed = False
+        self._left = (0, 0)  # the file's size and time, as this process left it
         self._waiting: deque[Served] = deque()
         self._corrections: deque[tuple[Future[None], str, str]] = deque()
         self._wake, self._closing = threading.Event(), False
@@ -97,7 +98,7 @@ class LogWriter:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
                 log = self._open()  # for each batch, as the file may be deleted meanwhile
                 log.append(batch)
-                batch = []
+                batch, self._left = [], self._stamp()
             while corrections:
                 future, answer, label = corrections[0]
                 try:
@@ -106,6 +107,8 @@ class LogWriter:
                 except (LookupError, ValueError) as error:
                     future.set_exception(error)
                 del corrections[0]
+            log.checkpoint()  # so that the file alone is whole, for whoever copies or moves it
+            self._left = self._stamp()
             self._report(None)
         except (sqlite3.Error, OSError, NotALogError) as error:
             self._waiting.extendleft(reversed(batch))
@@ -114,27 +117,27 @@ class LogWriter:
                 future.set_exception(OSError(f"the log cannot be written: {error}"))
 
     def _open(self) -> ServedLog:
-        if self._log and not self._is_there():
+        if self._log and not self._log.is_there():
             logger.warning(f"The log {self.file} was moved, deleted or emptied: a new one is begun")
             gone, self._log = self._log, None
             if self.file.is_file() and not self.file.stat().st_size:
                 self.file.unlink()  # or half of what it had would be written to it again
             with contextlib.closing(gone):
                 gone.checkpoint()  # or a file that was moved would lack the latest
+        elif self._log and self._stamp() != self._left:  # someone else has written to it, or another over it
+            gone, self._log = self._log, None
+            gone.close()
         if not self._log:
             self._log = ServedLog(self.file, keep=self.keep, replace_damaged=True)
-            self._inode = self.file.stat().st_ino
             if self._log.moved:
                 logger.warning(f"The log was damaged, and is now {self._log.moved}; a new one is begun")
             self._log.trim()
+            self._left = self._stamp()
         return self._log
 
-    def _is_there(self) -> bool:
-        """Return whether the file is still the one that was opened: SQLite goes on writing to one that was deleted."""
-        with contextlib.suppress(FileNotFoundError):
-            found = self.file.stat()
-            return found.st_ino == self._inode and found.st_size > 0
-        return False
+    def _stamp(self) -> tuple[int, int]:
+        found = self.file.stat()
+        return found.st_size, found.st_mtime_ns
 
     def _report(self, error: Exception | None) -> None:
         """Report once that the log cannot be written, and once that it can be again."""

@@ -64,7 +64,7 @@ def test_a_schedule_that_another_process_serves_is_refused(served: dict[str, Any
     with subprocess.Popen([sys.executable, "-c", hold, home], cwd=CODE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "True\n"
-        with pytest.raises(ValueError, match="the schedule scheduled is running already"):
+        with pytest.raises(ValueError, match=r"this schedule \(scheduled\) is running already"):
             schedule()
         schedule("--dataset", "fashion-mnist")
         other.kill()

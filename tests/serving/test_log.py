@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -228,6 +229,61 @@ def test_a_log_that_is_taken_away_while_it_is_written_is_begun_anew(how: str, tm
     assert numbers_in(file) == [1, 2]
     if how == "moved":
         assert numbers_in(moved) == [0]  # which was in the journal alone
+
+
+def test_a_copy_that_is_put_in_the_place_of_the_log_is_gone_on_with(tmp_path: Path) -> None:
+    file, copy = tmp_path / "served.db", tmp_path / "copy.db"
+    kept = LogWriter(file)
+    kept.append([served(number) for number in range(500)])
+    kept.start()
+    eventually(lambda: numbers_in(file))
+    with contextlib.closing(ServedLog(file)) as log:
+        log.copy(copy)
+    kept.append([served(number) for number in range(500, 1500)])
+    eventually(lambda: 1499 in numbers_in(file))
+    file.write_bytes(copy.read_bytes())  # as `cp` does: it stays the same file
+    kept.append([served(1500)])
+    eventually(lambda: not kept.backlog)
+    kept.correct(served(1500).id, "3").result(timeout=30)
+    kept.close()
+    assert numbers_in(file) == [*range(500), 1500]
+
+
+def test_the_file_alone_is_whole_within_a_second(tmp_path: Path) -> None:
+    kept = LogWriter(tmp_path / "served.db")
+    kept.append([served(0)])
+    kept.start()
+    eventually(lambda: numbers_in(tmp_path / "served.db"))
+    kept.correct(served(0).id, "3").result(timeout=30)
+    time.sleep(0.1)  # for the checkpoint after it
+    shutil.copy(tmp_path / "served.db", tmp_path / "copy.db")  # without its journal
+    kept.close()
+    with contextlib.closing(ServedLog(tmp_path / "copy.db")) as log:
+        assert [each.correct for each in log.corrections()] == ["3"]
+
+
+def test_a_log_that_was_moved_since_it_was_opened_is_not_read_on(log: ServedLog, tmp_path: Path) -> None:
+    log.append([served(0)])
+    log.file.rename(tmp_path / "old.db")
+    with contextlib.closing(ServedLog(log.file)) as new:
+        new.append([served(1)])
+        for use in (log.corrections, lambda: [*log.since()], lambda: log.withdraw([served(0).id])):
+            with pytest.raises(OSError, match="was moved or deleted since it was opened: open it anew"):
+                use()
+
+
+@pytest.mark.parametrize(("keep", "accepted"), [(500, 250), (300, 150), (100, 50), (1, 0)])
+def test_when_much_less_is_to_be_kept_half_of_it_is_the_latest_accepted_corrections(
+    keep: int, accepted: int, log: ServedLog
+) -> None:
+    log.keep = 10_000
+    log.append([served(number) for number in range(3000)])
+    for number in range(700):
+        log.correct(served(number).id, "9")
+    log.review({served(number).id: ("accepted", "9") for number in range(700)})
+    log.keep = keep
+    log.trim()
+    assert numbers(log) == [*range(700 - accepted, 700), *range(3000 - keep + accepted, 3000)]
 
 
 def test_feedback_is_refused_together_while_another_program_keeps_the_log_locked(
