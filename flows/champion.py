@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows import cli, prefect_server
-from mnist_pipeline.config import CHAMPION, CODE, check
+from mnist_pipeline.config import CODE, check
 from mnist_pipeline.data.source import dataset_name, model_name
 from mnist_pipeline.process import stoppable
 from mnist_pipeline.text import duration, percent, printable
@@ -184,7 +184,10 @@ def import_model(
 def export(
     *,
     to: Annotated[Path, Parameter(help="New or empty folder.")],
-    model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
+    dataset: Dataset = "mnist",
+    model: Annotated[
+        str | None, Parameter(help="Registered model, by alias or by version; by default the dataset's champion.")
+    ] = None,
     int8: Annotated[bool, Parameter(negative=(), help="Quantise the weights: a quarter of the size.")] = False,
     page: Annotated[bool, Parameter(negative=(), help="Add a page to draw on, for any static host.")] = False,
 ) -> None:
@@ -194,7 +197,7 @@ def export(
 
     with store.as_store_errors():
         store.prepare()
-        registry, version = resolve(model)
+        registry, version = resolve(model or f"models:/{model_name(dataset)}@champion")
         from mnist_pipeline.tracking import export as exports
 
         pages = [CODE / "serving" / name for name in ("page", "static_page")] if page else []

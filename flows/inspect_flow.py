@@ -51,7 +51,7 @@ class Inspected:
 {aligned(rows[: MAX_SHOWN + 1]) if self.issues else "No label looks wrong"}
 
 Cross-validation  {self.evaluation}, ± {100 * self.deviation:.2f} points from fold to fold
-Label issues      {len(self.issues):,} in {self.evaluation.total:,} images
+Label issues      {len(self.issues):,} in {self.evaluation.total:,} images; the holdout is left alone
 MLflow run        {self.run.id}"""
 
 

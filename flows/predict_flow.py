@@ -53,7 +53,8 @@ if __name__ == "__main__":
             explain=options["explain"] and options["explain"].absolute(),
             min_confidence=options["min_confidence"],
         )
-    print(f"\n{counted(predicted.total, 'image')} → {options['out']}, with {predicted.model}")
+    noun = "digit" if options["split"] else "image"
+    print(f"\n{counted(predicted.total, noun)} → {options['out']}, with {predicted.model}")
     for name, problem in predicted.unreadable.items():
         print(f"Not read: {name}: {problem}", file=sys.stderr)
     if unsure := predicted.counts.get(UNSURE):
@@ -61,6 +62,6 @@ if __name__ == "__main__":
     if predicted.unclear:
         print(f"{counted(predicted.unclear, 'prediction')} with a warning: the column of that name says why")
     if predicted.unreadable:
-        print(f"{counted(len(predicted.unreadable), 'image')} could not be read, and left out")
+        print(f"{counted(len(predicted.unreadable), 'image')} could not be read, and were left out")
     for what, count in predicted.left_out.items():
         print(f"Left out: {what}: {count:,}")

@@ -143,3 +143,5 @@ if __name__ == "__main__":
     with startup.command():
         trained = train_flow(**options)
     print(f"\n{trained}")
+    if not trained.model.alias_uri.endswith("@champion"):
+        print("Champion          as before: retrain_flow.py compares with it, champion.py promote does not")

@@ -48,10 +48,13 @@ def predict(
     """Predict `images` with a `version` of a model, and write the predictions to `out`."""
     check(not (out.exists() and out.samefile(images)), "out", out, "another file than the images are in")
     model = models.load_network(model_uri)
+    check(
+        not split or model.schema.preprocessing != "resized", "split", "given", "left out: the model is not of digits"
+    )
     classes = model.schema.classes
     counts = np.zeros(len(classes) + 1, int)  # the last, of those without a label
     unreadable, left_out = dict[str, str](), Counter[str]()
-    unclear = 0
+    unclear, noun = 0, "digit" if split else "image"
     last_log = time.monotonic()
     chunks = readers.chunks(images, model.schema, split=split, explain=explain)
     written = batch_inference.write(
@@ -66,11 +69,11 @@ def predict(
         unclear += sum(map(bool, batch_inference.warnings(chunk.warnings, probabilities)))
         if time.monotonic() - last_log > 5:
             last_log = time.monotonic()
-            print(f"{counted(counts.sum(), 'image')} so far")
+            print(f"{counted(counts.sum(), noun)} so far")
     for name, problem in list(unreadable.items())[:MAX_WARNINGS]:
         get_run_logger().warning(f"Not read: {name}: {problem}")
     warned = f"{unclear:,} of them with a warning"
-    print(f"{counted(counts.sum(), 'image')} predicted, {warned}; {len(unreadable):,} not read")
+    print(f"{counted(counts.sum(), noun)} predicted, {warned}; {len(unreadable):,} not read")
     by_class = dict(zip(classes, counts.tolist(), strict=False))
     if min_confidence:
         by_class[UNSURE] = int(counts[-1])

@@ -58,13 +58,13 @@ probabilities = model.predict(images)  # (N, {len(splits.schema.classes)}): {", 
 
 
 def _coverage(splits: Splits, holdout: Evaluation) -> str:
-    """Return, as Markdown, what a least confidence costs: the table from which to choose `--min-confidence`."""
+    """Return, as Markdown, what a minimum confidence costs: the table from which to choose `--min-confidence`."""
     rows = "\n".join(
         f"| {row.min_confidence} | {percent(row.share)} | {percent(row.accuracy)} |"
         for row in coverage(holdout.probabilities, splits.holdout.labels)
         if row.min_confidence and row.answered
     )
-    return f"| least confidence | of the holdout answered | of these right |\n| --- | --- | --- |\n{rows}"
+    return f"| minimum confidence | of the holdout answered | of these right |\n| --- | --- | --- |\n{rows}"
 
 
 def promote_first(model: ModelVersion, holdout: Evaluation) -> ModelVersion:

@@ -9,7 +9,10 @@ from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits, load_splits
 
 
-@task(name="split", task_run_name="split", cache_policy=NO_CACHE)
+@task(name="split", task_run_name="split", cache_policy=NO_CACHE, log_prints=True)
 def split(folder: Path, source: DataSource) -> Splits:
     """Read the images, and cut them into train, test and holdout."""
-    return load_splits(source, folder)
+    splits = load_splits(source, folder)
+    if splits.relabelled:
+        print(splits.relabelled)
+    return splits

@@ -101,7 +101,8 @@ def _decode(file: Path | bytes, size: int, *, split: bool = False) -> tuple[np.n
     except Image.DecompressionBombError:
         raise ImageTooLargeError(f"it has far more than the {MAX_PIXELS:,} pixels that are allowed") from None
     except UnidentifiedImageError:
-        raise ImageError(f"it is not a {' or a '.join(formats)}") from None
+        *others, last = formats
+        raise ImageError(f"it is not a {', '.join(others)} or {last}") from None
     except ImageError:
         raise
     except Exception as error:  # Pillow raises anything on damaged files

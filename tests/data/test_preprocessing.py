@@ -183,9 +183,9 @@ def test_pixels_of_no_known_scale_are_refused(odd: float, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("file", "problem"),
     [
-        (b"", "it is not a PNG or a JPEG"),
-        (b"not an image", "it is not a PNG or a JPEG"),
-        (encoded(stroke(), "GIF"), "it is not a PNG or a JPEG"),
+        (b"", "it is not a PNG or JPEG"),
+        (b"not an image", "it is not a PNG or JPEG"),
+        (encoded(stroke(), "GIF"), "it is not a PNG or JPEG"),
         (encoded(stroke())[:200], "damaged"),
         (encoded(stroke(), "JPEG")[:400], "damaged"),
     ],

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from flows.predict_flow import predict_flow
 from flows.retrain_flow import Retrained, retrain_flow
 from flows.train_flow import Trained, train_flow
-from mnist_pipeline.config import FAST, Gate
+from mnist_pipeline.config import FAST, FieldError, Gate
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import load_splits
 from mnist_pipeline.data.validation import DataError
@@ -105,6 +105,12 @@ def test_predictions_are_the_names_of_the_classes(first: Trained, more: Path, tm
     rows = csv.read_csv(predicted.out).to_pylist()
     assert sum(Path(row["image"]).parent.name == row["prediction"] for row in rows) > 0.8 * len(rows)
     assert {f"p_{name}" for name in WORDS} < rows[0].keys()
+
+
+def test_a_model_of_other_images_than_digits_splits_no_rows(first: Trained, more: Path, tmp_path: Path) -> None:
+    with pytest.raises(FieldError, match="split must be left out: the model is not of digits"):
+        predict_flow(more, first.model.uri, tmp_path / "p.csv", split=True)
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_the_server_answers_with_the_names_on_images_of_that_size(first: Trained, more: Path) -> None:
