@@ -1,6 +1,7 @@
 """How each of our processes starts and ends, and what a signal does."""
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -42,8 +43,8 @@ def begin() -> None:
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` within the block when a signal comes; exit at once after a second one, or a slow end.
 
-    A signal may come while Python runs a finaliser or a callback of the garbage collector, which swallow what is raised
-    in them: it is raised again until it is on its way out.
+    A signal may come while Python runs a finaliser or a callback of the garbage collector, or SQLAlchemy puts a
+    connection back, which swallow what is raised in them: it is raised again until it is on its way out.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -57,6 +58,8 @@ def stoppable() -> Iterator[None]:
                 raise Stopped(code=128 + number)
 
         sys.unraisablehook = partial(_report_unless_stopped, sys.unraisablehook)
+        for handler in filter(None, (*logging.root.handlers, logging.lastResort)):
+            handler.addFilter(_is_no_stop)
         signal.signal(signal.SIGALRM, raise_again)
         signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN, RAISE_AGAIN)
         raise Stopped(code=128 + number)
@@ -103,6 +106,11 @@ def exit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
 def _report_unless_stopped(report: Callable[[Any], object], unraisable: Any) -> None:
     if not isinstance(unraisable.exc_value, Stopped):
         report(unraisable)
+
+
+def _is_no_stop(record: logging.LogRecord) -> bool:
+    """Return whether a record is of anything else than `Stopped`, which whoever swallows it may log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Stopped))
 
 
 def _is_being_stopped() -> bool:

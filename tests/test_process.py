@@ -77,6 +77,28 @@ with process.stoppable():
     assert errors.splitlines()[-1] == "mnist_pipeline.process.Stopped: stopped"
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_a_library_swallows_and_logs_still_ends_a_process_without_a_traceback(
+    number: signal.Signals,
+) -> None:
+    code = """
+import logging
+with process.stoppable():
+    try:
+        print(flush=True)
+        time.sleep(60)
+    except BaseException:
+        logging.getLogger("pool").error("Exception during reset", exc_info=True)
+    try:
+        time.sleep(60)
+    except process.Stopped as error:
+        sys.exit(error.code)
+"""
+    process, _ = start(f"exec({code!r})")
+    process.send_signal(number)
+    assert ended(process) == (128 + number, "")
+
+
 def test_a_process_that_does_not_end_tidily_is_ended() -> None:
     code = """
 process.SHUTDOWN_TIMEOUT = 0.1

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 
-COUNT = 250  # drawings, and as many photographs
+COUNT = 84  # drawings, and as many photographs: two of each kind
 READ = """async ([url, card]) => {
     const { read } = await import("/preprocessing.js");
     const image = await createImageBitmap(await (await fetch(url)).blob());
