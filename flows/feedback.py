@@ -82,9 +82,8 @@ def review(
     if apply or withdraw or not waiting:
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
-    if (table := out / sheets.TABLE).exists() and {each.id for each in waiting if not each.review} & sheets.read(
-        table
-    ).keys():
+    unreviewed = {each.id for each in waiting if not each.review}
+    if (table := out / sheets.TABLE).exists() and unreviewed & sheets.read(table).keys():
         raise FieldError("out", f"has a table that someone may be filling in: --apply {table}, or name another folder")
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     quoted = shlex.quote(str(table))

@@ -19,8 +19,8 @@ def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file.name} is not in UTF-8: save it as CSV in UTF-8") from None
-    before = re.match(r"\s*(sep=.[\r\n]+)?\s*", text)[0]  # type: ignore[index]  # it matches whatever there is
-    text, above = text[len(before) :], len(before.splitlines())
+    whole, text = text, re.sub(r"\A\s*(sep=.[\r\n]+)?\s*", "", text)
+    above = len(whole.removesuffix(text).splitlines())
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     try:
