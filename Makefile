@@ -30,7 +30,7 @@ test-browser: $(VENV) .venv/browser
 
 # A sweep on a Dask cluster, one of whose workers is killed, and all of docs/scale.md: PostgreSQL, S3, several machines
 test-cluster: $(VENV) .venv/cluster
-	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
+	$(BIN)/pytest $(PARALLEL) -m cluster tests/cluster $(ARGS)
 
 .venv/cluster: $(VENV)
 	$(BIN)/pip install --quiet $(PIP_OPTIONS) --editable ".[cluster]"

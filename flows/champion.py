@@ -18,7 +18,7 @@ from flows import cli, prefect_server
 from mnist_pipeline.config import CODE, check
 from mnist_pipeline.data.source import dataset_name, model_name
 from mnist_pipeline.process import stoppable
-from mnist_pipeline.text import duration, percent, printable
+from mnist_pipeline.text import counted, duration, percent, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -177,7 +177,8 @@ def import_model(
             print(f"Nothing to import: all versions of {registry.name} are there")
             return
         champion = f"version {registry.champion} is the champion" if registry.champion else "none is the champion"
-        print(f"Imported {imported.versions} versions of {registry.name} and {imported.runs} runs: {champion}")
+        versions, runs = counted(imported.versions, "version"), counted(imported.runs, "run")
+        print(f"Imported {versions} of {registry.name} and {runs}: {champion}")
 
 
 @app.command
@@ -225,6 +226,7 @@ def _registry(dataset: str, *, for_writing: bool = False, must_exist: bool = Tru
     from mnist_pipeline.tracking.registry import Registry
 
     logging.getLogger("mnist_pipeline").setLevel(logging.WARNING)  # MLflow's imports silence loggers without a level
+    startup.quiet_console()
     with store.as_store_errors():
         store.prepare()
         registry = Registry(model_name(dataset))

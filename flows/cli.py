@@ -1,5 +1,6 @@
 """The command lines: options → a flow's parameters, one-line errors, exit codes. Imports only what is light."""
 
+import errno
 import re
 import sys
 import traceback
@@ -34,15 +35,14 @@ from mnist_pipeline.config import (
     Gate,
     Inspection,
     Search,
-    Space,
     TrainConfig,
     check,
     check_min_confidence,
     check_predictions_file,
-    space_from,
 )
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.process import Stopped
+from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.text import counted, printable
 
 NUMBERS = {int: "a whole number", float: "a number"}
@@ -219,6 +219,8 @@ def explain(error: BaseException) -> tuple[int, str | None]:
             return 2, _explain_usage(error)
         case FieldError():
             return 1, f"{_option(error.field)} {error.problem}"
+        case OSError(errno=errno.ENOSPC):
+            return 1, f"{error.strerror}: {error.filename2 or error.filename}; make room, and run the command again"
         case ValueError() | OSError() | ArithmeticError():
             return 1, str(error)
         case Stopped():

@@ -88,7 +88,7 @@ def prepare() -> None:
     with store.as_store_errors():
         store.prepare()
     resume_gc()
-    _quiet_console()
+    quiet_console()
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ def command() -> Iterator[None]:
             raise
 
 
-def _quiet_console() -> None:
+def quiet_console() -> None:
     """Keep the tracebacks of others off the console: the command reports an error in one line."""
     logging.raiseExceptions = False  # nor one for a line that the API does not accept
     for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):

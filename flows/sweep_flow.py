@@ -8,7 +8,9 @@ if __name__ == "__main__":  # before the other imports: a signal or a bad option
 
     options = cli.start(cli.sweep)
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
@@ -20,11 +22,12 @@ from prefect.futures import PrefectFuture
 
 from flows.cluster import cluster_client, task_runner
 from flows.retrain_flow import Retrained, final_state, train_and_decide
-from mnist_pipeline.config import Gate, Search, Space, TrainConfig, space_from
+from mnist_pipeline.config import FieldError, Gate, Search, TrainConfig
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.text import percent
-from mnist_pipeline.tracking.processes import process_id
+from mnist_pipeline.tracking.processes import process_id, try_lock
 from mnist_pipeline.tracking.store import as_store_errors, in_progress_folder, study_storage, tracking_uri
 from mnist_pipeline.training import search as optuna_search
 from mnist_pipeline.training.loop import check_trainable
@@ -65,6 +68,24 @@ def sweep_flow(
 ) -> State[Swept]:
     """Try configs until the study has as many as `search` asks for, train the best one and let the gate decide."""
     reconcile_runs()
+    study = search.study or "sweep"
+    with only_sweep_of(study):
+        swept = search_and_train(study, search, space, source, gate)
+    return final_state(swept.retrained.entry, swept)
+
+
+@contextlib.contextmanager
+def only_sweep_of(study: str) -> Iterator[None]:
+    """Keep this machine's other sweeps away from `study` within the block. Raises `FieldError` if one searches it."""
+    digest = hashlib.sha256(study.encode()).hexdigest()[:16]  # a name may have any letters
+    with try_lock(in_progress_folder(), f"study-{digest}") as is_free:
+        if not is_free:
+            raise FieldError("study", f"{study} is being searched by another sweep: stop that first, or await its end")
+        yield
+
+
+def search_and_train(name: str, search: Search, space: Space, source: DataSource, gate: Gate) -> Swept:
+    """Search until the study `name` has all of its trials, then train the best config and let the gate decide."""
     splits = split(download(source), source)
     images = len(splits.train) * 4 // 5  # a validation fifth is cut off
     space = optuna_search.fit_space(space, images=images)
@@ -74,10 +95,9 @@ def sweep_flow(
     workers = max(1, len(client.scheduler_info()["workers"]))
     scope = optuna_search.scope(search, space, dataset=source.name, data_sha256=splits.train.sha256)
     with as_store_errors(study_storage()):
-        study = optuna_search.open_study(search.study or "sweep", study_storage(), search, scope, workers=workers)
+        study = optuna_search.open_study(name, study_storage(), search, scope, workers=workers)
     run_id = study.user_attrs.get("mlflow_run")
     params = scope | {"seed": search.seed, "pruner": search.pruner}
-    name = study.study_name
     with parent_run(params, name=name, experiment=source.name, run_id=run_id, study=name) as run:
         study.set_user_attr("mlflow_run", run.id)
         validate(splits, run)
@@ -95,9 +115,9 @@ def sweep_flow(
         summarize(study, run)
     best = optuna_search.best_config(study, search)
     with mlflow_run(best, splits, fresh=False) as run:
-        run.set_tags({"sweep": study.study_name, "sweep_trial": str(study.best_trial.number)})
+        run.set_tags({"sweep": name, "sweep_trial": str(study.best_trial.number)})
         retrained = train_and_decide(best, splits, gate, run)
-    return final_state(retrained.entry, Swept(study.best_trial.number, study.best_value, best, retrained))
+    return Swept(study.best_trial.number, study.best_value, best, retrained)
 
 
 def try_configs(

@@ -71,6 +71,7 @@ def write(
     Yields each chunk and its probabilities once they are written. `out` is replaced only at the end, when the new file
     is complete. Raises `FieldError` if `out` cannot be written, and `ValueError` if no image can be read.
     """
+    out = out.resolve()  # a link stays one
     check_predictions_file(out)
     partial = out.with_name(f".{secrets.token_hex(8)}.partial")  # another prediction may be writing to the same file
     text = spreadsheet_text if out.suffix.lower() == ".csv" else str

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ ROOT = Path(os.environ.get("MNIST_PIPELINE_HOME") or ("" if CODE.name.endswith("
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 Schedule = Literal["constant", "one-cycle"]
 Device = Literal["auto", "cpu", "cuda"]
-Switch = Literal["off", "on"]
 ClassWeights = Literal["none", "balanced"]
 Pruner = Literal["median", "halving", "none"]
 RecipeName = Literal["reference", "fast", "accurate", "best"]
@@ -180,57 +178,6 @@ always answering with the most frequent class has."""
         check(0 < self.significance < 1, "significance", self.significance, "above 0 and below 1")
         for field in ("margin", "recall_margin", "calibration_margin"):
             check(0 <= getattr(self, field) <= 1, field, getattr(self, field), "between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """Where a search looks: for each field of a config its choices, or its lowest and highest value.
-
-    Raises `FieldError` if a value makes no sense.
-    """
-
-    __pydantic_config__ = NO_OTHER_FIELDS
-
-    layers: tuple[int, ...] = (1, 2, 3)
-    """Numbers of hidden layers."""
-    units: tuple[int, ...] = (64, 128, 256, 512)
-    """Units of a hidden layer."""
-    lr: tuple[float, float] = (0.0003, 0.03)
-    """Lowest and highest learning rate, sampled on a log scale."""
-    schedule: tuple[Schedule, ...] = ("constant", "one-cycle")
-    """Learning rate schedules."""
-    batch_size: tuple[int, ...] = (64, 128, 256, 512)
-    """Images per step."""
-    dropout: tuple[float, float] = (0.0, 0.4)
-    """Lowest and highest dropout."""
-    batch_norm: tuple[Switch, ...] = ("off", "on")
-    """Whether to use batch normalisation."""
-    optimizer: tuple[OptimizerName, ...] = ("nesterov", "adam", "adamw")
-    """Optimizers."""
-    augmentation: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest strength of the augmentation."""
-
-    def __post_init__(self) -> None:
-        for name, values in vars(self).items():
-            check(len(values) > 0, name, "nothing", "one choice or more")
-        for name in ("lr", "dropout", "augmentation"):
-            low, high = getattr(self, name)
-            check(low <= high, name, f"{low} {high}", "the lowest value, then the highest")
-            for value in (low, high):
-                TrainConfig(**{name: value})
-        check(min(self.layers) >= 0, "layers", min(self.layers), "at least 0")
-        check(min(self.units) >= 1, "units", min(self.units), "at least 1")
-        check(min(self.batch_size) >= 2, "batch_size", min(self.batch_size), "at least 2")
-
-
-def space_from(file: Path) -> Space:
-    """Read a space from a TOML file; what it leaves out keeps its default. Raises `FieldError` if it is not one."""
-    try:
-        fields = tomllib.loads(file.read_text(encoding="utf-8"))
-        return Space(**{name: tuple(values) for name, values in fields.items()})
-    except (ValueError, TypeError) as error:
-        known = ", ".join(field.name for field in dataclasses.fields(Space))
-        raise FieldError("space", f"{file}: {error}; it may name {known}, each a list") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,14 +47,14 @@ def stoppable() -> Iterator[None]:
     connection back, which swallow what is raised in them: it is raised again until it is on its way out.
     """
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         _handle_signals(exit_at_once)
-        watchdog = threading.Timer(SHUTDOWN_TIMEOUT, exit_at_once, (number, frame))
+        watchdog = threading.Timer(SHUTDOWN_TIMEOUT, exit_at_once, (number,))
         watchdog.daemon = True
         watchdog.start()
 
         def raise_again(*_: object) -> None:
-            if not _is_being_stopped():
+            if not _comes_of_stopped(sys.exception()):
                 raise Stopped(code=128 + number)
 
         sys.unraisablehook = partial(_report_unless_stopped, sys.unraisablehook)
@@ -104,18 +104,17 @@ def exit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
 
 
 def _report_unless_stopped(report: Callable[[Any], object], unraisable: Any) -> None:
-    if not isinstance(unraisable.exc_value, Stopped):
+    if not _comes_of_stopped(unraisable.exc_value):
         report(unraisable)
 
 
 def _is_no_stop(record: logging.LogRecord) -> bool:
     """Return whether a record is of anything else than `Stopped`, which whoever swallows it may log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], Stopped))
+    return not (record.exc_info and _comes_of_stopped(record.exc_info[1]))
 
 
-def _is_being_stopped() -> bool:
-    """Return whether `Stopped`, or what was raised because of it, is being handled now."""
-    error = sys.exception()
+def _comes_of_stopped(error: BaseException | None) -> bool:
+    """Return whether `error` is `Stopped`, or was raised while that was handled."""
     while error and not isinstance(error, Stopped):
         error = error.__context__
     return error is not None

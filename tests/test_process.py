@@ -89,6 +89,10 @@ with process.stoppable():
         time.sleep(60)
     except BaseException:
         logging.getLogger("pool").error("Exception during reset", exc_info=True)
+        try:
+            None.close()
+        except AttributeError:
+            logging.getLogger("pool").error("Error closing cursor", exc_info=True)
     try:
         time.sleep(60)
     except process.Stopped as error:

@@ -220,13 +220,16 @@ def disable_retries(error: BaseException) -> None:
 def release_connections(error: BaseException) -> None:
     """After a signal, release the database connections of the calls that it interrupted.
 
-    In the middle of a write, the traceback keeps such a connection alive, and with it the database's lock: this process
-    would wait for itself.
+    The traceback keeps them alive, and with them the database's lock: this process would wait for itself.
     """
     if isinstance(error, Exception):
         return
     traceback.clear_frames(error.__traceback__)
     gc.collect()
+    for each in gc.get_objects():  # a frame that is cleared still holds what its function closes over
+        if isinstance(each, sqlite3.Cursor):
+            with contextlib.suppress(sqlite3.Error):  # another thread's
+                each.close()
 
 
 def _check_address(variable: str, uri: str) -> None:

@@ -1,6 +1,5 @@
 """A registered model with its runs, brought from a local store into the one in use, whole or not at all."""
 
-import contextlib
 import logging
 import re
 import tempfile
@@ -9,22 +8,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag, ViewType
-from mlflow.exceptions import MlflowException
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from sqlalchemy.engine import make_url
 
 from mnist_pipeline.config import check
 from mnist_pipeline.text import counted
 from mnist_pipeline.tracking import sqlite, store
+from mnist_pipeline.tracking.all_or_nothing import IMPORT, all_or_nothing, temporary
 from mnist_pipeline.tracking.ledger import PRUNED
 
 logger = logging.getLogger(__name__)
 
-IMPORT = "import"  # tag of all that one import writes, with an id of its own
 IMPORTED = "imported_from"  # tag of what was imported: the model's name and the id of the original
 BATCH = 100  # parameters or tags in one call
 MAX_METRICS = 1000
@@ -54,7 +51,7 @@ def import_model(uri: str, name: str, *, experiment: str) -> Imported:
         source = _Source(MlflowClient(sqlite.uri_of(copy)), name, experiment)
         if _is_imported(source):
             return Imported(0, 0)
-        with _all_or_nothing(name) as written:
+        with all_or_nothing(name) as written:
             return _Transfer(source, written).carry_out()
 
 
@@ -71,7 +68,10 @@ class _Source:
         self.versions = store.model_versions(name, source=client)
         runs = {each.run_id: run for each in self.versions if each.run_id and (run := self._run(each.run_id))}
         if busy := next((run for run in runs.values() if run.info.status == "RUNNING"), None):
-            raise ValueError(f"the run {busy.info.run_id} has not ended: import its version once it has")
+            raise ValueError(
+                f"the run {busy.info.run_id} has not ended: import its version once it has; if its process was killed, "
+                "the next training there ends it"
+            )
         if own := client.get_experiment_by_name(experiment):
             for run in store.pages(client.search_runs, [own.experiment_id], "attributes.status != 'RUNNING'"):
                 runs.setdefault(run.info.run_id, run)
@@ -196,7 +196,7 @@ class _Transfer:
         ]
 
     def _register(self) -> None:
-        target, model, name = store.client(), self.source.model, _temporary(self.source.name)
+        target, model, name = store.client(), self.source.model, temporary(self.source.name)
         for key, value in model.tags.items():
             target.set_registered_model_tag(name, key, value)
         target.update_registered_model(name, model.description)
@@ -248,44 +248,6 @@ def _is_imported(source: _Source) -> bool:
     if new:
         raise ValueError(f"the store has a model {name} of its own: rename or delete it in MLflow's UI first")
     return True
-
-
-@contextlib.contextmanager
-def _all_or_nothing(name: str) -> Iterator[dict[str, str]]:
-    """Yield the tag of what this import writes, which an error or a signal deletes, or after a kill the next import.
-
-    A registered model under another name says which import is unfinished: it comes first, and goes last.
-    """
-    _discard(name)
-    written = {IMPORT: uuid4().hex}
-    try:
-        store.client().create_registered_model(_temporary(name), written)
-        yield written
-    except BaseException as error:
-        store.release_connections(error)
-        store.disable_retries(error)
-        with contextlib.suppress(MlflowException):  # else the next import does
-            _discard(name)
-        raise
-
-
-def _discard(name: str) -> None:
-    """Delete what an unfinished import has written, and nothing else."""
-    target = store.client()
-    if not (found := target.search_registered_models(f"name = '{_temporary(name)}'")):
-        return
-    written = found[0].tags.get(IMPORT, "")
-    experiments = [each.experiment_id for each in store.pages(target.search_experiments, view_type=ViewType.ALL)]
-    ours = f"tags.`{IMPORT}` = '{written}'"
-    for run in list(store.pages(target.search_runs, experiments, ours)):
-        target.delete_run(run.info.run_id)
-    for model in list(store.pages(target.search_logged_models, experiments, ours)):
-        target.delete_logged_model(model.model_id)
-    target.delete_registered_model(_temporary(name))
-
-
-def _temporary(name: str) -> str:
-    return f"{name}.importing"
 
 
 def _model_id(version: Any) -> str:

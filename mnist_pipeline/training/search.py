@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_pipeline.config import FieldError, Pruner, Search, Space, TrainConfig
+from mnist_pipeline.config import FieldError, Pruner, Search, TrainConfig
+from mnist_pipeline.space import Space
 from mnist_pipeline.text import percent
 from mnist_pipeline.training.loop import largest_batch
 

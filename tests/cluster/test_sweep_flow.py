@@ -14,8 +14,9 @@ from prefect.client.schemas.objects import State
 from flows.cluster import task_runner
 from flows.sweep_flow import Swept, sweep_flow
 from flows.train_flow import Trained
-from mnist_pipeline.config import Gate, Search, Space
+from mnist_pipeline.config import Gate, Search
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.space import Space
 
 pytestmark = pytest.mark.cluster
 SPACE = Space(layers=(1,), units=(8, 16), batch_size=(512,), optimizer=("adam",), augmentation=(0.0, 0.0))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import MakeProject, Project, fails, reach
+from tests.faults.conftest import MakeProject, Project, fails, reach, succeeds
 from tests.faults.test_kills import check_all_is_well, statuses
 
 SIGNS = ["No space left", "disk is full", "disk I/O", "room"]
@@ -31,10 +31,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill(project: Project, *, leave: int = 0) -> Path:
+def fill(folder: Path, *, leave: int = 0) -> Path:
     """Take all the room there is, but for so many bytes."""
-    filler = project.root / "filler"
-    room = os.statvfs(project.root)
+    filler = folder / "filler"
+    room = os.statvfs(folder)
     with contextlib.suppress(OSError), filler.open("wb") as file:
         file.write(bytes(max(0, room.f_bavail * room.f_frsize - leave)))
     return filler
@@ -68,7 +68,7 @@ def test_a_disk_that_is_full_from_the_start_is_reported_and_with_room_all_works(
     beginning: str, disk: Path, make_project: MakeProject
 ) -> None:
     project = make_project(disk / "project", fresh=True)
-    filler = fill(project, leave=BEGINNINGS[beginning])
+    filler = fill(project.root, leave=BEGINNINGS[beginning])
     check_complaint(project, fails(project.train()))
     filler.unlink()
     project.trains()
@@ -81,7 +81,7 @@ def test_a_disk_that_fills_up_at_each_stage_loses_nothing(disk: Path, make_proje
         finished = statuses(project)["FINISHED"]
         process = project.train()
         output = reach(process, words)
-        filler = fill(project, leave=leave)
+        filler = fill(project.root, leave=leave)
         rest, _ = process.communicate(timeout=240)
         if process.returncode:
             check_complaint(project, output + rest)
@@ -92,3 +92,15 @@ def test_a_disk_that_fills_up_at_each_stage_loses_nothing(disk: Path, make_proje
     finished = statuses(project)["FINISHED"]
     project.trains()
     check_all_is_well(project, finished + 1)
+
+
+@pytest.mark.parametrize("room", [0, 2_000_000])
+def test_an_import_onto_a_full_disk_is_reported_and_with_room_all_works(room: int, disk: Path, used: Project) -> None:
+    command = ["flows/champion.py", "import", "--from", f"sqlite:///{used.database}"]
+    filler = fill(disk, leave=room)
+    for _ in range(2):
+        output = fails(used.start(*command, MLFLOW_TRACKING_URI=f"sqlite:///{disk}/mlflow.db"))
+        assert any(sign in output.splitlines()[-1] for sign in SIGNS), output
+        assert not [file for file in disk.glob("mlartifacts/**/*") if file.is_file()]
+    filler.unlink()
+    succeeds(used.start(*command, MLFLOW_TRACKING_URI=f"sqlite:///{disk}/mlflow.db"))

@@ -109,9 +109,11 @@ def is_variant(words: list[str]) -> bool:
 
 
 def shorter(words: list[str]) -> list[str]:
-    """Return a training or a sweep with an epoch and a few trials."""
+    """Return a training or a sweep with an epoch and a few trials of small networks."""
     if "flows/sweep_flow.py" in words:
-        return with_option(with_option(words, "--trials", "2"), "--epochs", "1")
+        for option, value in {"--trials": "2", "--epochs": "1", "--layers": "1", "--units": "16"}.items():
+            words = with_option(words, option, value)
+        return words
     return with_option(words, "--epochs", "1") if "flows/train_flow.py" in words else words
 
 

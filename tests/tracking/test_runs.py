@@ -1,6 +1,7 @@
 """How runs end, are resumed, and what they log."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,16 +64,27 @@ def test_a_run_ends_failed_after_an_error_and_killed_after_a_signal(
     assert processes.is_alive(folder, processes.process_id(folder))  # it may have other runs
 
 
-def test_after_a_signal_in_the_middle_of_a_write_the_database_is_not_locked(
-    empty_store: MlflowClient, tmp_path: Path
-) -> None:
-    def interrupted() -> None:
-        connection = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
-        connection.execute("BEGIN IMMEDIATE")
-        raise KeyboardInterrupt
+def interrupt(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    raise KeyboardInterrupt
 
+
+def interrupt_in_a_closure(connection: sqlite3.Connection) -> None:
+    cursor = connection.execute("SELECT * FROM experiments, runs, alembic_version")  # whose rows are not fetched
+
+    def read() -> None:
+        if cursor:
+            raise KeyboardInterrupt
+
+    read()
+
+
+@pytest.mark.parametrize("interrupted", [interrupt, interrupt_in_a_closure])
+def test_after_a_signal_in_the_middle_of_a_query_the_database_is_not_locked(
+    interrupted: Callable[[sqlite3.Connection], None], empty_store: MlflowClient, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt), runs.start_run(params={}, tags={}) as run:
-        interrupted()
+        interrupted(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None))
     assert empty_store.get_run(run.id).info.status == "KILLED"
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.config import FieldError, Search, Space, TrainConfig, space_from
+from mnist_pipeline.config import FieldError, Search, TrainConfig
+from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.training.search import (
     Outcome,
     best_config,
@@ -180,9 +181,32 @@ def test_a_space_is_read_from_a_toml_file(tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text('lr = [0.001, 0.01]\noptimizer = ["adam"]\nlayers = [2]\n')
     assert space_from(file) == Space(lr=(0.001, 0.01), optimizer=("adam",), layers=(2,))
-    file.write_text("depth = [2]")
-    with pytest.raises(FieldError, match=r"space .*space.toml: .*depth.*; it may name layers, units, lr"):
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("depth = [2]", "depth: Unexpected keyword argument"),
+        ('schedule = "one-cycle"', "schedule: Input should be a valid array"),
+        ('optimizer = ["adam", "adem"]', "optimizer: Input should be 'sgd', 'momentum'"),
+        ("batch_norm = [true, false]", "batch_norm: Input should be 'off' or 'on'"),
+        ("layers = [1.5]", "layers: Input should be a valid integer"),
+        ("lr = [0.1, 0.01]", "lr must be the lowest value, then the highest"),
+        ("dropout = [0, nan]", "dropout must be"),
+        ("layers = 2024-02-30", "Invalid date"),
+        ("layers = 2024-02-20", "date is not JSON"),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused_with_the_value_that_is_wrong(
+    text: str, complaint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(text)
+    with pytest.raises(
+        FieldError, match=r"^space .*space.toml: .*; it may name layers, units, lr, .* each a list$"
+    ) as caught:
         space_from(file)
+    assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize(
