@@ -10,6 +10,7 @@ import optuna
 from distributed import Client, Queue
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_logger
 
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data import mnist
@@ -80,8 +81,13 @@ def answer_pruning_questions(trials: dict[int, optuna.Trial], client: Client, sw
     def answer() -> None:
         while (report := reports.get()) is not None:
             number, epoch, accuracy = report
-            trials[number].report(accuracy, epoch)
-            Queue(f"{sweep}-answer-{number}", client=client).put(trials[number].should_prune())
+            prune = False
+            try:
+                trials[number].report(accuracy, epoch)
+                prune = trials[number].should_prune()
+            except Exception as error:  # whoever asks waits for an answer
+                get_logger("trial").warning(f"Trial {number} is not pruned, as the study cannot be asked: {error}")
+            Queue(f"{sweep}-answer-{number}", client=client).put(prune)
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()

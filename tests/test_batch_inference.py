@@ -29,6 +29,15 @@ def predict(out: Path, images: Path, *, classes: tuple[str, ...] = DIGITS, split
     list(batch_inference.write(out, chunks, by_brightness, version=7, classes=classes, split=split))
 
 
+def test_predictions_go_through_a_link_to_the_file_it_names(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", PIXELS)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "latest.csv").symlink_to(tmp_path / "elsewhere" / "p.csv")
+    predict(tmp_path / "latest.csv", tmp_path / "images.npy")
+    assert (tmp_path / "latest.csv").is_symlink()
+    assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["p.csv"]
+
+
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv"])
 def test_each_image_has_a_row_with_its_probabilities_and_the_models_version(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", PIXELS)

@@ -120,13 +120,16 @@ def config_of(params: Mapping[str, Any], search: Search) -> TrainConfig:
 
 
 def tell(study: optuna.Study, number: int, outcome: object) -> None:
-    """Record in the study how a trial ended; anything but an `Outcome` means that it failed."""
+    """Record in the study how a trial ended; anything but an `Outcome` means that it failed.
+
+    One that another machine, which resumed the study meanwhile, has taken for interrupted stays so.
+    """
     if not isinstance(outcome, Outcome):
-        study.tell(number, state=TrialState.FAIL)
-    elif outcome.pruned:
-        study.tell(number, state=TrialState.PRUNED)  # its value is the last accuracy that was reported
+        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+    elif outcome.pruned:  # its value is the last accuracy that was reported
+        study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
     else:
-        study.tell(number, outcome.accuracy)
+        study.tell(number, outcome.accuracy, skip_if_finished=True)
 
 
 def progress(study: optuna.Study, number: int, outcome: object) -> str:

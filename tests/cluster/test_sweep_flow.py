@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, LocalCluster, Queue
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
@@ -17,6 +18,7 @@ from flows.train_flow import Trained
 from mnist_pipeline.config import Gate, Search
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.space import Space
+from tasks.trial import answer_pruning_questions
 
 pytestmark = pytest.mark.cluster
 SPACE = Space(layers=(1,), units=(8, 16), batch_size=(512,), optimizer=("adam",), augmentation=(0.0, 0.0))
@@ -100,3 +102,14 @@ def test_a_sweep_is_resumed_and_no_finished_trial_is_run_again(
     after = {run.info.run_id: run.info.end_time for run in children(sweep_run.info.run_id)}
     assert len(after) == 7
     assert before.items() <= after.items()
+
+
+def test_a_trial_is_answered_even_if_the_study_cannot_be_asked() -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        answer_pruning_questions({}, client, "sweep"),
+    ):
+        for number in (7, 8):
+            Queue("sweep-reports", client=client).put((number, 1, 0.9))
+            assert Queue(f"sweep-answer-{number}", client=client).get(timeout=30) is False

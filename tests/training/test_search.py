@@ -117,6 +117,14 @@ def test_the_table_shows_finished_pruned_and_failed_trials_the_best_first(storag
     assert count_done(study) == 2
 
 
+def test_a_trial_that_another_machine_has_taken_for_interrupted_stays_so(storage: str) -> None:
+    study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
+    trial = study.ask()
+    open_study("digits", storage, SEARCH, SCOPE, workers=1)
+    tell(study, trial.number, Outcome(0.9))
+    assert progress(study, trial.number, Outcome(0.9)) == "Trial 0 fail"
+
+
 def test_a_resumed_study_first_repeats_the_interrupted_trial_and_no_other(storage: str) -> None:
     before = run(storage, Search(trials=3))
     study = open_study("digits", storage, SEARCH, SCOPE, workers=1)
