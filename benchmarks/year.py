@@ -77,9 +77,7 @@ def prepare(home: Path) -> None:
         "PREFECT_LOGGING_TO_CONSOLE": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
-    from flows import startup
-
-    startup.set_environment()
+    import flows  # noqa: F401  # sets the rest
 
 
 @contextlib.contextmanager

@@ -175,4 +175,6 @@ if __name__ == "__main__":
         "MNIST_PIPELINE_HOME": str(home),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
     }
+    for name in ("MNIST_PIPELINE_HOME", "MLFLOW_TRACKING_URI"):
+        print(f"$ export {name}={shlex.quote(os.environ[name])}")
     main(home)

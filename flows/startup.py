@@ -14,7 +14,6 @@ from mnist_pipeline import process
 from mnist_pipeline.environment import amend_environment
 
 ENVIRONMENT = {  # unless it is set already
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's telemetry, which locks a new database
     "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.console.Console",  # prints each error once
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # the library's warnings are log lines of the run
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # those from before the run go to the console only
@@ -23,13 +22,12 @@ ENVIRONMENT = {  # unless it is set already
 
 
 def begin() -> None:
-    """Set the environment, and let a signal end this command at once; it comes before the other imports."""
+    """Let a signal end this command at once; it comes before the other imports."""
     process.begin()
-    set_environment()
 
 
 def set_environment() -> None:
-    """Set the environment of this process and of those that it starts, before Prefect and MLflow are imported."""
+    """Set the environment of this process and of those that it starts, as `flows` does when it is imported."""
     from mnist_pipeline.config import ROOT
 
     amend_environment()

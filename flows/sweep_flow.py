@@ -155,7 +155,8 @@ if __name__ == "__main__":
         options["space"] = space_from(space_file)
     with startup.command():
         with as_store_errors(study_storage()):
-            name = optuna_search.study_to_open(search.study, study_storage(), resume=search.resume)
+            dataset = options["source"].name
+            name = optuna_search.study_to_open(search.study, study_storage(), resume=search.resume, dataset=dataset)
         options["search"] = replace(search, study=name)
         state = sweep_flow.with_options(task_runner=task_runner(search))(**options, return_state=True)
         swept: Swept = state.result()  # type: ignore[assignment]  # a flow that returns a state is typed as if it did not

@@ -144,4 +144,6 @@ if __name__ == "__main__":
         trained = train_flow(**options)
     print(f"\n{trained}")
     if not trained.model.alias_uri.endswith("@champion"):
-        print("Champion          as before: retrain_flow.py compares with it, champion.py promote does not")
+        print(
+            f"Champion          as before; champion.py promote {trained.model.number} makes this version the champion"
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ENVIRONMENT = {  # unless it is set already
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does Prefect's server, whose own locks a new database
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
 }

@@ -56,8 +56,11 @@ class Watched:
         return f"{self.verdict.capitalize()}: {'; '.join(self.reasons)}"
 
     def __str__(self) -> str:
-        lines = [[row[name] for name in ("statistic", "before", "now", "verdict")] for row in self.rows]
-        lines = [["statistic", "before", "now", "verdict"], *lines]
+        lines = [["statistic", "before", "now", "stability index", "verdict"]]
+        for row in self.rows:
+            index = row["stability_index"]
+            number = "" if index is None else f"{index:.2f}"
+            lines.append([row["statistic"], row["before"], row["now"], number, row["verdict"]])
         return aligned(lines)
 
 
@@ -195,7 +198,7 @@ def _metrics(answers: Sequence[Served], corrected: Sequence[Served], shifts: Seq
 
 
 def _latency(answers: Sequence[Served]) -> list[float]:
-    """Return the median, the 95th and the 99th percentile of the milliseconds that an answer took."""
+    """Return the median, the 95th and the 99th percentile of the milliseconds that an image's answer took."""
     return [float(value) for value in np.quantile([1000 * each.seconds for each in answers], (0.5, 0.95, 0.99))]
 
 

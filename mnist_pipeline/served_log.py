@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS predictions (
     confidence REAL NOT NULL,
     unsure INTEGER NOT NULL,          -- 1 if the answer was that the model does not know
     warning TEXT,                     -- of the reader
-    seconds REAL NOT NULL,            -- that the answer took, without its way here and back
+    seconds REAL NOT NULL,            -- that the whole request took, without its way here and back
     correct TEXT,                     -- the class that it was, as someone says
     corrected TEXT,                   -- UTC, when they said so
     review TEXT NOT NULL DEFAULT ''   -- accepted or rejected

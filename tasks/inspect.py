@@ -53,7 +53,7 @@ def find_label_issues(
     run.log_metrics(metrics, step=len(by_fold))
     run.log_table(evaluation.by_class(), "classes")
     run.log_figure(plots.confusion_matrix(evaluation.confusion, evaluation.classes), "confusion_matrix")
-    label_issues.write_csv(issues, out)
+    label_issues.write_csv(issues, out, earlier=splits.relabelled.file if splits.relabelled else None)
     sheet = out.with_suffix(".png")
     label_issues.draw_sheet(issues, part, splits.source.folder, sheet)
     for file in (out, sheet):

@@ -12,8 +12,9 @@ from mnist_pipeline.monitoring import Reference, Watched
 from mnist_pipeline.served import Served
 from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.text import duration
+from mnist_pipeline.tracking.logged import load_profile, load_table, load_text
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.runs import Run, load_profile, load_table, load_text
+from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.tracking.versions import runs_turned_down
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
@@ -24,8 +25,12 @@ LATEST = 20  # versions looked at: what one learnt from that was rejected or rol
 
 @task(name="read logs", task_run_name="read-logs", cache_policy=NO_CACHE)
 def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], list[Served]]:
-    """Return what `version` of `model` answered lately, and all corrections of that model's answers."""
-    since = datetime.now(UTC) - duration(watch.since)
+    """Return what `version` of `model` answered lately, and all corrections of that model's answers.
+
+    An answer from before the version was made is that of another one, whose number it took after the model was deleted.
+    """
+    made = Registry(model).identity(version)[1] / 1000
+    since = max(datetime.now(UTC) - duration(watch.since), datetime.fromtimestamp(made, UTC))
     answers: list[Served] = []
     corrections: list[Served] = []
     first_in: dict[str, str] = {}

@@ -8,13 +8,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from mnist_pipeline import review
-from mnist_pipeline.data import drift, validation
+from mnist_pipeline.data import drift, manifest, validation
 from mnist_pipeline.data.drift import Profile
+from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.data.validation import DataError, Finding
+from mnist_pipeline.tracking.logged import load_profile, load_training_hashes
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.runs import Run, load_profile
+from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.loop import torch_threads
+
+LEARNT = 0.005  # share of the holdout, above which the champion's accuracy on it is no longer its accuracy
 
 
 @task(name="validate", task_run_name="validate", cache_policy=NO_CACHE)
@@ -45,17 +49,18 @@ def validate(splits: Splits, run: Run) -> list[Finding]:
     if champion_run := registry.champion_run:
         reference = load_profile(champion_run)
         if reference:
-            _report_drift(reference, splits, run)
+            findings += [*_report_drift(reference, splits, run), *_find_learnt(champion_run, splits)]
         else:
             get_run_logger().info("There is no profile of the data that the champion learnt from")
     return findings
 
 
-def _report_drift(reference: Profile, splits: Splits, run: Run) -> None:
+def _report_drift(reference: Profile, splits: Splits, run: Run) -> list[Finding]:
+    """Log how far the data have drifted from the champion's, and return a finding for each large shift."""
     if reference.schema != splits.schema:  # no model of theirs can be compared with the champion
         raise DataError(
             f"the champion of {splits.source.model_name} knows {reference.schema}, and the data have {splits.schema}: "
-            f"give the dataset another name, and so a model of its own"
+            f"{_keep_size(reference.schema, splits.schema)}give the dataset another name, and so a model of its own"
         )
     parts = {"training": splits.train}
     if splits.extra and len(splits.extra.examples):
@@ -63,7 +68,32 @@ def _report_drift(reference: Profile, splits: Splits, run: Run) -> None:
     rows = [{"part": name, **asdict(shift)} for name, part in parts.items() for shift in drift.shifts(reference, part)]
     run.log_table(rows, "drift")
     create_table_artifact(rows, key="data-drift", description="How far the data have drifted from the champion's")
-    for row in rows:
-        if row["verdict"] == "large":
-            change = f"{row['statistic']}, {row['before']} → {row['now']}"
-            get_run_logger().warning(f"The {row['part']} data are far from the champion's: {change}")
+    changes = [
+        f"the {row['part']} data are far from the champion's: {row['statistic']}, {row['before']} → {row['now']}"
+        for row in rows
+        if row["verdict"] == "large"
+    ]
+    for change in changes:
+        get_run_logger().warning(f"Drift: {change}")
+    return [Finding("drift", "warning", change) for change in changes]
+
+
+def _keep_size(before: Schema, now: Schema) -> str:
+    """Return the remedy if images of another size are what makes `now` differ, of which a single one is enough."""
+    if before.classes != now.classes or before.height != before.width:
+        return ""
+    return f"if only some images differ in size, --image-size {before.height} reads all in the champion's; or "
+
+
+def _find_learnt(champion_run: str, splits: Splits) -> list[Finding]:
+    """Warn if the champion has learnt from what it will be compared on, as when a folder was divided anew."""
+    if splits.source.is_named:  # whose splits are always the same
+        return []
+    learnt = load_training_hashes(champion_run)
+    known = sum(each in learnt for each in manifest.image_hashes(splits.holdout))
+    if known <= LEARNT * len(splits.holdout):
+        return []
+    share = f"{known:,} of the {len(splits.holdout):,} images of the holdout"
+    message = f"the champion has learnt from {share}: the gate's comparison favours it; give the dataset another name"
+    get_run_logger().warning(message[0].upper() + message[1:])
+    return [Finding("champion", "warning", message)]

@@ -19,10 +19,6 @@ os.environ |= {
 }
 os.environ.pop("PREFECT_API_URL", None)
 
-from flows import startup  # noqa: E402
-
-startup.set_environment()
-
 from flows.prefect_server import ensure_prefect_api  # noqa: E402
 from flows.train_flow import Trained, train_flow  # noqa: E402
 from mnist_pipeline.config import TrainConfig  # noqa: E402

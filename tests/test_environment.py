@@ -93,6 +93,21 @@ def close_streams() -> None:
         os.close(number)
 
 
+SET = """
+import os
+import flows
+
+print(*(os.environ[name] for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "PREFECT_HOME")))
+"""
+
+
+def test_a_flow_that_is_called_from_python_sends_no_telemetry_and_has_the_projects_database(tmp_path: Path) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT"))}
+    environment = own | {"MNIST_PIPELINE_HOME": str(tmp_path)}
+    shown = subprocess.run([sys.executable, "-c", SET], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert shown.stdout.split() == ["true", "false", str(tmp_path / ".prefect")]
+
+
 STREAMS = """
 import os, sys
 from mnist_pipeline.environment import amend_environment

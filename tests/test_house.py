@@ -30,7 +30,17 @@ BELONGS = {  # each library may be imported only from modules whose names begin 
     "prefect": ("flows.", "tasks."),
     "mlflow": tuple(
         f"mnist_pipeline.tracking.{room}"
-        for room in ("all_or_nothing", "models", "pruning", "reload_check", "runs", "sqlite", "store", "transfer")
+        for room in (
+            "all_or_nothing",
+            "logged",
+            "models",
+            "pruning",
+            "reload_check",
+            "runs",
+            "sqlite",
+            "store",
+            "transfer",
+        )
     ),
     "cyclopts": ("flows.cli", "flows.champion", "flows.feedback", "flows.ui", "serving.__main__"),
     "rich": ("flows.champion", "tasks.train"),

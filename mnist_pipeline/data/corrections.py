@@ -42,7 +42,7 @@ def relabel(
     places = {unicodedata.normalize("NFC", name): place for name, place in places.items()} | places
     labels = {part: raw.labels.copy() for part, raw in parts.items()}
     seen: dict[tuple[str, int], int] = {}
-    for where, name, given_set, label in _rows(file):
+    for where, name, given_set, label in rows(file):
         place = places.get(name, places.get(unicodedata.normalize("NFC", name)))
         if not place:
             raise FieldError("relabel", f"{where}: there is no image {name} in the data")
@@ -75,7 +75,7 @@ def _class(label: str, classes: Sequence[str]) -> int | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def _rows(file: Path) -> Iterator[tuple[str, str, str, str]]:
+def rows(file: Path) -> Iterator[tuple[str, str, str, str]]:
     """Yield where each row of `file` is, its file, set and label."""
     try:
         for where, row in rows_of(file, "file", "label"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mnist_pipeline.contact_sheet import contact_sheet
+from mnist_pipeline.data import corrections
 from mnist_pipeline.data.splits import Examples
 from mnist_pipeline.text import percent, spreadsheet_text
 
@@ -67,14 +69,21 @@ def describe(part: Examples, probabilities: np.ndarray, classes: Sequence[str], 
     ]
 
 
-def write_csv(issues: Sequence[LabelIssue], file: Path) -> None:
-    """Write `issues` as a table that a spreadsheet opens: its column `label` is there to be edited."""
+def write_csv(issues: Sequence[LabelIssue], file: Path, *, earlier: Path | None = None) -> None:
+    """Write `issues` as a table that a spreadsheet opens: its column `label` is there to be edited.
+
+    After them come the other rows of an `earlier` table, so that this one takes its place.
+    """
     with file.open("x", encoding="utf-8-sig", newline="") as opened:  # with its mark, or Excel would not see the UTF-8
         writer = csv.writer(opened)
         writer.writerow(["file", "set", "label", "likely", "confidence"])
         for each in issues:
             texts = map(spreadsheet_text, (each.file, each.set, each.label, each.likely))
             writer.writerow([*texts, f"{each.confidence:.4f}"])
+        listed = {unicodedata.normalize("NFC", each.file) for each in issues}
+        for _, name, given_set, label in corrections.rows(earlier) if earlier else ():
+            if unicodedata.normalize("NFC", name) not in listed:
+                writer.writerow([*map(spreadsheet_text, (name, given_set, label)), "", ""])
 
 
 def draw_sheet(issues: Sequence[LabelIssue], part: Examples, folder: Path, file: Path) -> None:

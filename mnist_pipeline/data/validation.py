@@ -212,7 +212,7 @@ def labels_fit(splits: Splits) -> Iterator[Finding]:
     shares = ", ".join(
         f"{percent(each.share, 0)} in {name} (by chance {percent(each.chance, 0)})" for name, each in found.items()
     )
-    message = f"of the {NEIGHBOURS} training images most like it, an image's label have {shares}"
+    message = f"of an image's {NEIGHBOURS} nearest training images, so many share its label: {shares}"
     if shuffled:
         doubt = "the labels look shuffled, or nothing in small grey images tells the classes apart"
         message += f": no more than by chance in {' and '.join(shuffled)}; {doubt}"

@@ -25,13 +25,14 @@ def provenance() -> dict[str, str]:
 
 
 def fingerprint(config: TrainConfig, splits: Splits) -> str:
-    """Return a hash of all that decides what a training produces: config, data, library and torch's version."""
+    """Return a hash of all that decides what a training produces: config, data, library, torch's version."""
     code = hashlib.sha256()
     library = Path(__file__).parents[1]
     for file in sorted(library.rglob("*.py")):
         code.update(file.relative_to(library).as_posix().encode() + b"\0" + file.read_bytes())
     parts = {
         "config": asdict(config),
+        "dataset": splits.source.name,  # and so its experiment and its model
         "data": splits.sha256,
         "schema": asdict(splits.schema),
         "code": code.hexdigest(),

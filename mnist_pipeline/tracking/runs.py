@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import mlflow.entities
@@ -20,9 +19,9 @@ from mnist_pipeline.data import manifest
 from mnist_pipeline.data.drift import Profile
 from mnist_pipeline.data.splits import Examples, Splits
 from mnist_pipeline.tracking import processes, store
+from mnist_pipeline.tracking.logged import MANIFEST, PROFILE
 from mnist_pipeline.training.loop import Epoch
 
-PROFILE = "data_profile.json"  # artifact of each run: what its training data looked like
 TABLES_TAG = "mlflow.loggedArtifacts"  # where MLflow lists a run's tables
 MAX_METRICS = 1000  # in one call
 MAX_NAME = 250  # letters
@@ -120,7 +119,7 @@ class Run:
     def log_manifest(self, splits: Splits) -> None:
         """Log which images were used, and for what."""
         with tempfile.TemporaryDirectory() as folder:
-            manifest.write(splits, file := Path(folder) / "manifest.parquet")
+            manifest.write(splits, file := Path(folder) / MANIFEST)
             self.log_file(file)
 
     def log_profile(self, profile: Profile) -> None:
@@ -225,26 +224,6 @@ def running_processes() -> dict[str, str]:
 def find_run(**tags: str) -> Run | None:
     """Return a run that has `tags`, if there is one."""
     return next(map(_as_run, _search(_experiments(), **tags)), None)
-
-
-def load_text(run_id: str, name: str) -> str:
-    """Return a text that a run logged, nothing if it did not."""
-    try:
-        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{name}"))
-    except MlflowException:
-        return ""
-
-
-def load_table(run_id: str, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a table that a run logged, none if it did not."""
-    table = json.loads(load_text(run_id, f"{name}.json") or '{"data": []}')
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-
-
-def load_profile(run_id: str) -> Profile | None:
-    """Return the profile of the data that a run trained on, if it logged one."""
-    text = load_text(run_id, PROFILE)
-    return Profile.from_json(json.loads(text)) if text else None
 
 
 def _resume_interrupted(fingerprint: str, tags: Mapping[str, str], fresh: bool) -> Run | None:

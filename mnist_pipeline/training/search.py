@@ -19,6 +19,7 @@ PRUNERS: dict[Pruner, optuna.pruners.BasePruner] = {
     "halving": optuna.pruners.SuccessiveHalvingPruner(),
     "none": optuna.pruners.NopPruner(),
 }
+MIN_FOR_IMPORTANCE = 10  # finished trials, of which a tenth is one
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,31 @@ def fit_space(space: Space, *, images: int) -> Space:
     return replace(space, batch_size=tuple(sorted({min(size, largest_batch(images)) for size in space.batch_size})))
 
 
-def study_to_open(name: str | None, storage: str, *, resume: bool) -> str:
-    """Return the name of the study to open: `name`, else the latest one to `resume`, else a new name with the time.
+def study_to_open(name: str | None, storage: str, *, resume: bool, dataset: str) -> str:
+    """Return the study to open: `name`, else the `dataset`'s latest one to `resume`, else a new name with the time.
 
     Raises `FieldError` if the study to resume does not exist, or if a study that is not to be resumed does.
     """
-    known = optuna.get_all_study_names(storage)  # the oldest first
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)  # the oldest first
+    known = [study.study_name for study in summaries]
     if not resume:
         if name in known:
             raise FieldError("study", f"{name} already exists: resume it, or choose another name")
         return name or datetime.now().strftime("sweep-%Y-%m-%d-%H%M%S")
-    if not known:
-        raise FieldError("resume", "needs a study, and there is none yet")
     if name and name not in known:
-        raise FieldError("study", f"{name} does not exist, so it cannot be resumed; known: {', '.join(known)}")
-    return name or known[-1]
+        raise FieldError(
+            "study", f"{name} does not exist, so it cannot be resumed; known: {', '.join(known) or 'none'}"
+        )
+    same = [study.study_name for study in summaries if _dataset(study.user_attrs) in (dataset, None)]
+    if not name and not same:
+        raise FieldError("resume", f"needs a study of {dataset}, and there is none yet")
+    return name or same[-1]
+
+
+def _dataset(user_attrs: Mapping[str, Any]) -> str | None:
+    """Return the dataset that a study is of, if it says so: one of version 0.1 does not."""
+    dataset: str | None = user_attrs.get("scope", {}).get("dataset")
+    return dataset
 
 
 def scope(search: Search, space: Space, *, dataset: str, data_sha256: str) -> dict[str, object]:
@@ -179,9 +190,10 @@ def varying_parameters(study: optuna.Study) -> list[str]:
 def importance(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each parameter for being among the best tenth of the trials, the largest first.
 
-    They sum to 1. Empty if the finished trials are too few, or all equally good.
+    They sum to 1. Empty if fewer than ten trials are finished, or all are equally good.
     """
-    if len({trial.value for trial in _finished(study)}) < 2:
+    values = [trial.value for trial in _finished(study)]
+    if len(values) < MIN_FOR_IMPORTANCE or len({*values}) < 2:
         return {}
     return optuna.importance.get_param_importances(study)
 

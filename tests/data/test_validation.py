@@ -121,7 +121,7 @@ def colours_of_their_own(splits: Splits) -> Splits:
     ("spoil", "check", "level", "message"),
     [
         (shuffled, "labels fit", "warning", "the labels look shuffled"),
-        (cats_alone_in_the_holdout, "labels fit", "ok", "training images most like it"),
+        (cats_alone_in_the_holdout, "labels fit", "ok", "nearest training images"),
         (all_the_same, "values", "error", "every pixel is 7"),
         (divided_twice, "values", "warning", "divided by 255 already"),
         (inverted_holdout, "values", "warning", "the splits differ in brightness"),

@@ -81,3 +81,8 @@ def test_the_edited_table_is_given_back(inspected: Inspected, digits: Path, out:
         writer.writerows(row | {"label": row["likely"]} for row in rows)
     splits = load_splits(DataSource(dataset=str(digits), relabel=edited), digits)
     assert str(splits.relabelled) == f"{len(rows)} labels changed and 0 images removed by edited.csv"
+    source = DataSource(dataset=str(digits), name="inspected", relabel=edited)
+    again = out.with_name("again.csv")
+    inspect_flow(Inspection(folds=2), replace(CONFIG, epochs=2), source, out=again)
+    splits = load_splits(DataSource(dataset=str(digits), relabel=again), digits)
+    assert str(splits.relabelled) == f"{len(rows)} labels changed and 0 images removed by again.csv"

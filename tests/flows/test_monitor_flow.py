@@ -6,6 +6,8 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,18 @@ def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied
         log.correct(served(1).id, "7")
         feedback.review(log=(str(file),), out=out)
     assert [*review.read(out / review.TABLE)] == [served(1).id]
+
+
+def test_what_a_deleted_version_answered_is_not_that_of_a_new_one_with_its_number(log: Path, tmp_path: Path) -> None:
+    champion = REGISTRY.champion or 0
+    made = datetime.fromtimestamp(REGISTRY.identity(champion)[1] / 1000, UTC)
+    opened = contextlib.closing(ServedLog(log)), contextlib.closing(ServedLog(tmp_path / "served.db"))
+    with opened[0] as kept, opened[1] as mixed:
+        images = list(kept.since(model=REGISTRY.name))[:2]
+        before, after = (timedelta(seconds=seconds) for seconds in (-1, 1))
+        mixed.append([replace(each, time=made + at) for each, at in zip(images, (before, after), strict=True)])
+    answers, _ = read_logs.fn(Watch(log=(str(tmp_path / "served.db"),)), REGISTRY.name, champion)
+    assert [each.id for each in answers] == [images[1].id]
 
 
 @pytest.fixture(scope="module")

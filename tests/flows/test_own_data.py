@@ -1,6 +1,7 @@
 """A user's own data, from a folder to the champion: 8×8 digits under the names of words."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient, artifacts
-from PIL import Image
+from PIL import Image, ImageOps
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
@@ -143,6 +144,17 @@ def test_a_retraining_on_more_data_reports_how_far_they_have_drifted(grown: Stat
     assert {row["verdict"] for row in rows if row["part"] == "training"} == {"none"}
 
 
+def test_the_report_says_which_data_are_far_from_the_champions(first: Trained, own: Path, tmp_path: Path) -> None:
+    for file in sorted(own.rglob("*.png"))[::10]:
+        inverted = tmp_path / "inverted" / file.relative_to(own)
+        inverted.parent.mkdir(parents=True, exist_ok=True)
+        ImageOps.invert(Image.open(file)).save(inverted)
+    source = DataSource(dataset=str(own), extra=tmp_path / "inverted")
+    report = train_flow(replace(CONFIG, epochs=1), source).report
+    drifted = [each.message for each in report.findings if each.check == "drift"]
+    assert any(each.startswith("the extra data are far from the champion's: brightness, ") for each in drifted)
+
+
 def test_the_holdout_stays_the_same_and_the_ledger_says_which_data_made_which_version(
     first: Trained, grown: State[Any]
 ) -> None:
@@ -165,9 +177,22 @@ def test_a_trial_refuses_data_other_than_the_sweeps(first: Trained, own: Path) -
             trial.fn(1, config, source, data_sha256="another", **options)
 
 
+def test_a_champion_that_learnt_from_the_holdout_is_reported_where_it_is_compared(
+    first: Trained, own: Path, tmp_path: Path
+) -> None:
+    for number, file in enumerate(sorted(own.rglob("*.png"))):  # the same images, divided anew
+        part = "train" if number % 5 else "test"
+        (tmp_path / "words" / part / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "words" / part / file.parent.name / file.name).symlink_to(file)
+    report = train_flow(replace(CONFIG, epochs=1), DataSource(dataset=str(tmp_path / "words"))).report
+    (message,) = (each.message for each in report.findings if each.check == "champion")
+    assert re.match(r"the champion has learnt from \d+ of the 300 images of the holdout: the gate", message)
+
+
 def test_data_of_another_size_are_not_compared_with_this_champion(first: Trained, own: Path) -> None:
     with pytest.raises(
-        DataError, match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: give the dataset another name"
+        DataError,
+        match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: .*--image-size 8 reads all in",
     ):
         retrain_flow(CONFIG, DataSource(dataset=str(own), image_size=16), LAX)
 

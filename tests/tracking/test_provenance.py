@@ -43,12 +43,14 @@ def test_a_changed_source_file_in_any_wing_changes_the_fingerprint(tmp_path: Pat
     assert len({*printed.stdout.splitlines()}) == 5
 
 
-def test_config_and_data_change_the_fingerprint(splits: Splits) -> None:
+def test_config_data_and_the_datasets_name_change_the_fingerprint(splits: Splits) -> None:
     config = TrainConfig()
     first = fingerprint(config, splits)
     assert fingerprint(config, splits) == first
     assert fingerprint(replace(config, seed=1), splits) != first
     assert fingerprint(config, replace(splits, train=splits.test)) != first
+    other = replace(splits.source, dataset=str(ROOT / "docs"), name="other")
+    assert fingerprint(config, replace(splits, source=other)) != first  # its runs are in another experiment
 
 
 def test_provenance_names_versions_and_the_git_commit() -> None:

@@ -138,8 +138,18 @@ def test_a_resumed_study_first_repeats_the_interrupted_trial_and_no_other(storag
 def test_a_study_is_resumed_by_its_name_or_as_the_latest(storage: str) -> None:
     run(storage, Search(trials=1), name="letters")
     run(storage, Search(trials=1), name="digits")
-    assert study_to_open("letters", storage, resume=True) == "letters"
-    assert study_to_open(None, storage, resume=True) == "digits"
+    assert study_to_open("letters", storage, resume=True, dataset="digits") == "letters"
+    assert study_to_open(None, storage, resume=True, dataset="digits") == "digits"
+
+
+def test_the_latest_study_is_one_of_the_same_dataset(storage: str) -> None:
+    for dataset in ("digits", "letters"):
+        other = scope(SEARCH, NARROW, dataset=dataset, data_sha256="d" * 64)
+        open_study(f"of {dataset}", storage, SEARCH, other, workers=1)
+        assert study_to_open(None, storage, resume=True, dataset=dataset) == f"of {dataset}"
+    assert study_to_open(None, storage, resume=True, dataset="digits") == "of digits"
+    with pytest.raises(FieldError, match="resume needs a study of mnist, and there is none yet"):
+        study_to_open(None, storage, resume=True, dataset="mnist")
 
 
 @pytest.mark.parametrize(
@@ -161,22 +171,22 @@ def test_a_study_is_not_resumed_as_another_search(storage: str, other: dict[str,
 
 
 def test_a_new_study_may_have_a_name(storage: str) -> None:
-    assert study_to_open("digits", storage, resume=False) == "digits"
-    assert study_to_open(None, storage, resume=False).startswith("sweep-20")
+    assert study_to_open("digits", storage, resume=False, dataset="digits") == "digits"
+    assert study_to_open(None, storage, resume=False, dataset="digits").startswith("sweep-20")
 
 
 def test_a_study_that_does_not_exist_cannot_be_resumed(storage: str) -> None:
-    with pytest.raises(FieldError, match="resume needs a study, and there is none yet"):
-        study_to_open(None, storage, resume=True)
+    with pytest.raises(FieldError, match="resume needs a study of digits, and there is none yet"):
+        study_to_open(None, storage, resume=True, dataset="digits")
     run(storage, Search(trials=1))
     with pytest.raises(FieldError, match="study letters does not exist, so it cannot be resumed; known: digits"):
-        study_to_open("letters", storage, resume=True)
+        study_to_open("letters", storage, resume=True, dataset="digits")
 
 
 def test_an_existing_study_is_not_resumed_by_accident(storage: str) -> None:
     run(storage, Search(trials=1))
     with pytest.raises(FieldError, match="study digits already exists: resume it, or choose another name"):
-        study_to_open("digits", storage, resume=False)
+        study_to_open("digits", storage, resume=False, dataset="digits")
 
 
 def test_a_study_without_a_finished_trial_has_no_best_config(storage: str) -> None:
