@@ -1,8 +1,11 @@
 """Corrections of what was served: a contact sheet, a CSV file to be filled in, and images to learn from."""
 
 import csv
+import filecmp
 import hashlib
 import io
+import logging
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from mnist_pipeline.contact_sheet import contact_sheet
 from mnist_pipeline.served import Review, Served
 from mnist_pipeline.spreadsheet import rows_of
 from mnist_pipeline.text import from_spreadsheet, spreadsheet_text
+
+logger = logging.getLogger(__name__)
 
 COLUMNS, PANEL = 10, 84  # images in a row, pixels of each
 FIELDS = ("number", "id", "time", "model", "version", "source", "predicted", "confidence", "correct", "image", "review")
@@ -85,14 +90,13 @@ def learnt(table: str) -> frozenset[tuple[str, str]]:
 def write_extra(corrections: Sequence[Served], *, home: Path = ROOT) -> Path:
     """Write corrections as more training images, in MNIST's format and with their table; return the folder.
 
-    It is named by what is in it, so that the same corrections are the same data, and appears whole or not at all.
+    It is named by what is in it, so that the same corrections are the same data, and appears whole or not at all. One
+    that someone has changed since is written anew.
     """
     first = corrections[0]
     content = "".join(f"{each.image_sha256}{each.correct}" for each in corrections)
     name = f"corrections-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     folder = home / "corrections" / first.model / name
-    if folder.is_dir():
-        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
         new = Path(temporary) / name
@@ -103,6 +107,12 @@ def write_extra(corrections: Sequence[Served], *, home: Path = ROOT) -> Path:
             sizes = b"".join(length.to_bytes(4) for length in array.shape)
             (new / f"train-{kind}-ubyte").write_bytes(bytes((0, 0, dtype, array.ndim)) + sizes + array.tobytes())
         (new / "classes.txt").write_text("\n".join(first.classes) + "\n")
+        if folder.is_dir():
+            names = [file.name for file in new.iterdir() if file.name not in (SHEET, TABLE)]  # which name answers
+            if filecmp.cmpfiles(new, folder, names, shallow=False)[0] == names:
+                return folder
+            logger.warning(f"{folder} is not as it was written, and is written anew")
+            shutil.rmtree(folder)
         try:
             new.rename(folder)
         except OSError:  # another process was quicker

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.types import Port
 
 from mnist_pipeline.config import CHAMPION, FieldError, check, check_min_confidence
@@ -133,5 +133,8 @@ if __name__ == "__main__":
         app()
     except FieldError as error:
         sys.exit(f"serving: --{error.field.replace('_', '-')} {error.problem}")
+    except UnusedCliTokensError as error:
+        unused = " ".join(error.unused_tokens or ())
+        sys.exit(f"serving: unexpected argument {unused}: options begin with --, and --help lists them")
     except (CycloptsError, ValueError, OSError) as error:
         sys.exit(f"serving: {error}")

@@ -148,6 +148,10 @@ def test_accepted_corrections_become_images_to_learn_from_as_they_were(splits: S
     assert (read.pixels == np.stack([each.pixels for each in found])).all()
     assert read.labels.tolist() == [7] * 5
     assert [*folder.parent.iterdir()] == [folder]
+    (folder / "train-labels-idx1-ubyte").unlink()  # by someone who tidies up
+    (folder / "classes.txt").write_text("8\n")
+    assert review.write_extra(found, home=tmp_path) == folder
+    assert folders.read_more(folder, splits.schema, tmp_path).labels.tolist() == [7] * 5
     many = Schema(tuple(f"sign {number}" for number in range(300)))
     named = [replace(each, classes=many.classes, correct="sign 299") for each in found]
     assert folders.read_more(review.write_extra(named, home=tmp_path), many, tmp_path).labels.tolist() == [299] * 5

@@ -16,6 +16,7 @@ from mnist_pipeline.config import ROOT
         (["--min-confidence", "2"], "--min-confidence must be between 0 and 1, not 2.0"),
         (["--host", "0.0.0.0"], "--host 0.0.0.0 lets other machines in: set MNIST_PIPELINE_TOKEN, or add --no-token"),
         (["--prot", "8000"], "Unknown option: --prot. Did you mean --port?"),
+        (["--log", "served.db"], "unexpected argument served.db: options begin with --, and --help lists them"),
     ],
 )
 def test_a_bad_option_of_the_server_is_reported_in_one_line(trained: Trained, options: list[str], message: str) -> None:
