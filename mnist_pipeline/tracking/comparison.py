@@ -10,6 +10,7 @@ from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.source import DATASETS, DataSource
 from mnist_pipeline.data.splits import Examples, load_splits
 from mnist_pipeline.interval import interval_text
+from mnist_pipeline.text import counted
 from mnist_pipeline.tracking import models
 from mnist_pipeline.tracking.gate import discordant, mcnemar, won_and_lost
 from mnist_pipeline.tracking.registry import Registry
@@ -42,7 +43,8 @@ class Comparison:
         """Whose mistakes the other does not make, and whether that may be chance."""
         old, new = (each.probabilities for each in self.evaluations)
         wins, losses = discordant(new, old, self.examples.labels)
-        return f"{wins:,} won, {losses:,} lost: McNemar's one-sided p is {mcnemar(wins, losses):.2g}"
+        p_value = f"McNemar's one-sided p is {mcnemar(wins, losses):.2g}"
+        return f"Only the second is right on {counted(wins, 'image')}, only the first on {losses:,}: {p_value}"
 
     def contact_sheet(self) -> Figure | None:
         """Draw the images that only one of the two gets right, the most confident mistakes first."""
@@ -53,7 +55,7 @@ class Comparison:
             return None
         names, labels = plots.shorten(self.evaluations[0].classes), self.examples.labels
         titles = [f"{names[labels[row]]}: {names[old[row].argmax()]} → {names[new[row].argmax()]}" for row in rows]
-        title = "label: old version → new version (blue: the new one is right, red: the old one)"
+        title = "label: first version → second version (blue: the second is right, red: the first)"
         return plots.contact_sheet(title, self.examples.pixels[rows].numpy(), titles, wins=len(won))
 
 

@@ -157,7 +157,7 @@ class Registry:
             bad = self._last_champion()
             previous = self.version("previous_champion") or self._predecessor(bad)
             if previous is None or previous == bad:
-                raise ValueError(f"{self.name} has no previous champion to go back to")
+                raise ValueError(f"{self.name} has no previous champion to go back to: promote a version by hand")
             version, action = bad or previous, "rolled back"
             return self._carry_out(
                 LedgerEntry(version=version, action=action, champion_before=bad, champion=previous, reasons=(reason,))

@@ -45,7 +45,7 @@ def confident_mistakes(
     mistakes = np.flatnonzero(predicted != labels)
     worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:10]
     titles = [f"Label: {names[labels[i]]}, Predict: {names[predicted[i]]} ({percent(confidence[i], 1)})" for i in worst]
-    title = f"THE MOST CONFIDENT OF {len(mistakes):,} MISTAKES IN {len(labels):,} IMAGES"
+    title = f"The most confident of {len(mistakes):,} mistakes in {len(labels):,} images"
     return _gallery(title, images[worst], titles, ["black"] * len(worst))
 
 

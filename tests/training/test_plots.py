@@ -133,7 +133,7 @@ def test_the_most_confident_mistake_comes_first() -> None:
     probabilities[5] = np.eye(10)[6] * 0.9
     figure = plots.confident_mistakes(IMAGES, LABELS, probabilities)
     assert titles(figure)[:2] == ["Label: 5, Predict: 6 (90.0 %)", "Label: 3, Predict: 7 (60.0 %)"]
-    assert figure.get_suptitle() == "THE MOST CONFIDENT OF 2 MISTAKES IN 12 IMAGES"
+    assert figure.get_suptitle() == "The most confident of 2 mistakes in 12 images"
 
 
 @pytest.mark.parametrize(
