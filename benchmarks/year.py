@@ -77,7 +77,9 @@ def prepare(home: Path) -> None:
         "PREFECT_LOGGING_TO_CONSOLE": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
-    import flows  # noqa: F401  # sets the rest
+    from flows import startup
+
+    startup.set_environment()
 
 
 @contextlib.contextmanager

@@ -220,7 +220,9 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         case FieldError():
             return 1, f"{_option(error.field)} {error.problem}"
         case OSError(errno=errno.ENOSPC):
-            return 1, f"{error.strerror}: {error.filename2 or error.filename}; make room, and run the command again"
+            place = error.filename2 or error.filename
+            where = f": {place}" if place else ""
+            return 1, f"{error.strerror}{where}; make room, and run the command again"
         case ValueError() | OSError() | ArithmeticError():
             return 1, str(error)
         case Stopped():

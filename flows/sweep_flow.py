@@ -80,7 +80,9 @@ def only_sweep_of(study: str) -> Iterator[None]:
     digest = hashlib.sha256(study.encode()).hexdigest()[:16]  # a name may have any letters
     with try_lock(in_progress_folder(), f"study-{digest}") as is_free:
         if not is_free:
-            raise FieldError("study", f"{study} is being searched by another sweep: stop that first, or await its end")
+            raise FieldError(
+                "study", f"{study} is being searched by another sweep: stop that first, or wait for it to end"
+            )
         yield
 
 

@@ -35,9 +35,7 @@ def validate(splits: Splits, run: Run) -> list[Finding]:
     rows = [asdict(finding) for finding in findings]
     run.log_table(rows, "validation")
     create_table_artifact(rows, key="data-validation", description="The checks of the data before the training")
-    for finding in findings:
-        if finding.level == "warning":
-            get_run_logger().warning(f"The data: {finding.check}: {finding.message}")
+    _log_warnings(findings)
     if errors := validation.errors(findings):
         raise DataError(f"the data of {registry.name} cannot be trained on: {errors}")
 
@@ -49,10 +47,18 @@ def validate(splits: Splits, run: Run) -> list[Finding]:
     if champion_run := registry.champion_run:
         reference = load_profile(champion_run)
         if reference:
-            findings += [*_report_drift(reference, splits, run), *_find_learnt(champion_run, splits)]
+            against = [*_report_drift(reference, splits, run), *_find_learnt(champion_run, splits)]
+            _log_warnings(against)
+            findings += against
         else:
             get_run_logger().info("There is no profile of the data that the champion learnt from")
     return findings
+
+
+def _log_warnings(findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.level == "warning":
+            get_run_logger().warning(f"The data: {finding.check}: {finding.message}")
 
 
 def _report_drift(reference: Profile, splits: Splits, run: Run) -> list[Finding]:
@@ -73,8 +79,6 @@ def _report_drift(reference: Profile, splits: Splits, run: Run) -> list[Finding]
         for row in rows
         if row["verdict"] == "large"
     ]
-    for change in changes:
-        get_run_logger().warning(f"Drift: {change}")
     return [Finding("drift", "warning", change) for change in changes]
 
 
@@ -95,5 +99,4 @@ def _find_learnt(champion_run: str, splits: Splits) -> list[Finding]:
         return []
     share = f"{known:,} of the {len(splits.holdout):,} images of the holdout"
     message = f"the champion has learnt from {share}: the gate's comparison favours it; give the dataset another name"
-    get_run_logger().warning(message[0].upper() + message[1:])
     return [Finding("champion", "warning", message)]

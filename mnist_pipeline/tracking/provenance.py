@@ -25,7 +25,7 @@ def provenance() -> dict[str, str]:
 
 
 def fingerprint(config: TrainConfig, splits: Splits) -> str:
-    """Return a hash of all that decides what a training produces: config, data, library, torch's version."""
+    """Return a hash of what decides what a training produces: config, data, their name, library and torch's version."""
     code = hashlib.sha256()
     library = Path(__file__).parents[1]
     for file in sorted(library.rglob("*.py")):

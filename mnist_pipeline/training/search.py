@@ -52,16 +52,14 @@ def study_to_open(name: str | None, storage: str, *, resume: bool, dataset: str)
         raise FieldError(
             "study", f"{name} does not exist, so it cannot be resumed; known: {', '.join(known) or 'none'}"
         )
-    same = [study.study_name for study in summaries if _dataset(study.user_attrs) in (dataset, None)]
+    same = [
+        study.study_name
+        for study in summaries
+        if study.user_attrs.get("scope", {}).get("dataset", dataset) == dataset  # version 0.1's does not say
+    ]
     if not name and not same:
         raise FieldError("resume", f"needs a study of {dataset}, and there is none yet")
     return name or same[-1]
-
-
-def _dataset(user_attrs: Mapping[str, Any]) -> str | None:
-    """Return the dataset that a study is of, if it says so: one of version 0.1 does not."""
-    dataset: str | None = user_attrs.get("scope", {}).get("dataset")
-    return dataset
 
 
 def scope(search: Search, space: Space, *, dataset: str, data_sha256: str) -> dict[str, object]:

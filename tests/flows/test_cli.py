@@ -1,5 +1,6 @@
 """The command lines: options, one-line errors, exit codes, and a whole command."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def complaint(command: Callable[..., None], *options: str) -> tuple[int, str]:
 def test_a_name_in_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.report_error(ValueError("there is no \x1b]0;owned\x07\n")) == 1
     assert capsys.readouterr().err.endswith("there is no \\x1b]0;owned\\x07\\n\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "where"), [((), ""), (("model.onnx",), ": model.onnx"), (("a.tmp", None, "model.onnx"), ": model.onnx")]
+)
+def test_a_full_disk_is_told_with_the_file_that_has_no_room_if_it_is_known(files: tuple[str, ...], where: str) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", *files)
+    assert cli.explain(error) == (1, f"No space left on device{where}; make room, and run the command again")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,8 @@ def test_a_champion_that_learnt_from_the_holdout_is_reported_where_it_is_compare
 def test_data_of_another_size_are_not_compared_with_this_champion(first: Trained, own: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: .*--image-size 8 reads all in",
+        match=r"knows 10 classes .* of images 8×8, and the data have .* 16×16: if .*--image-size 8 .*; "
+        "or give the dataset another name",
     ):
         retrain_flow(CONFIG, DataSource(dataset=str(own), image_size=16), LAX)
 
