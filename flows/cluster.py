@@ -1,6 +1,7 @@
 """Where the trials of a search run: on a local Dask cluster, or on an existing one."""
 
 import logging
+import multiprocessing
 import os
 from typing import Any, cast
 
@@ -22,10 +23,19 @@ def task_runner(search: Search | Inspection = Search()) -> TaskRunner[PrefectFut
     if search.dask_address:
         runner = DaskTaskRunner(address=search.dask_address)
     else:
+        _check_semaphores()
         workers = search.workers or os.cpu_count()
         local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
         runner = DaskTaskRunner(cluster_kwargs=local | {"silence_logs": logging.ERROR})  # in the workers too
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
+
+
+def _check_semaphores() -> None:
+    """Raise `OSError` if this machine makes no semaphores, which each of Dask's processes needs."""
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise OSError(f"the workers cannot start: {error.strerror}; make /dev/shm writable, with some room") from None
 
 
 def cluster_client() -> Client:

@@ -39,7 +39,7 @@ class FieldError(ValueError):
 
 
 def check(holds: bool, field: str, value: object, wanted: str) -> None:
-    """Raise `FieldError` unless `holds`: `field` must be `wanted`, and is `value`."""
+    """Raise `FieldError` unless `holds`, as `field` must be what is `wanted`, and is `value`."""
     if not holds:
         raise FieldError(field, f"must be {wanted}, not {value}")
 
@@ -82,8 +82,8 @@ class TrainConfig:
     validation: float = 0.0
     """Share of the training split that is cut off, to stop by (see patience) and to fit the temperature on."""
     patience: int = 0
-    """Stop after so many epochs without a lower validation loss (one cycle runs to its end), and keep the weights of \
-the best epoch; 0 keeps the last one's."""
+    """Stop after this many epochs without a lower validation loss (one cycle runs to its end), and keep the best \
+epoch's weights; 0 keeps the last one's."""
     seed: int = 0
     """Seed of the initial weights, the shuffling, the dropout and the augmentation."""
     threads: int = 0

@@ -54,7 +54,7 @@ def notify(event: str, flow_run: FlowRun, message: str) -> None:
     url = os.environ.get(NOTIFY_URL)
     if not url:
         return
-    mlflow_run = runs.find_run(**{"prefect.flow_run_id": str(flow_run.id)})
+    mlflow_run = runs.find_run(**{runs.FLOW_RUN_ID: str(flow_run.id)})
     body = {
         "event": event,
         "message": message,

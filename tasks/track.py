@@ -21,11 +21,10 @@ from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.process import Stopped
 from mnist_pipeline.tracking import processes, runs, store
 from mnist_pipeline.tracking.provenance import fingerprint, provenance
-from mnist_pipeline.tracking.runs import Run
+from mnist_pipeline.tracking.runs import FLOW_RUN_ID, Run
 from mnist_pipeline.training.loop import check_trainable
 from tasks.notify import notify
 
-FLOW_RUN_ID = "prefect.flow_run_id"
 NOT_COMPLETED = [StateType.PENDING, StateType.RUNNING, StateType.CRASHED, StateType.CANCELLING, StateType.CANCELLED]
 POLL_INTERVAL = 2  # seconds between two questions whether the run has been cancelled
 

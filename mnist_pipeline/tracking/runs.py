@@ -23,6 +23,7 @@ from mnist_pipeline.tracking.logged import MANIFEST, PROFILE
 from mnist_pipeline.training.loop import Epoch
 
 TABLES_TAG = "mlflow.loggedArtifacts"  # where MLflow lists a run's tables
+FLOW_RUN_ID = "prefect.flow_run_id"  # the tag that names a run's flow run
 MAX_METRICS = 1000  # in one call
 MAX_NAME = 250  # letters
 
@@ -54,6 +55,10 @@ class Run:
     def comparison_url(self) -> str:
         """The page of all runs of the same dataset, with their accuracies."""
         return store.ui_url(f"experiments/{self.experiment_id}/runs", viewStateShareKey=store.VIEW)
+
+    def delete_checkpoint(self) -> None:
+        if self.checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters, a tuple as a list."""
@@ -161,9 +166,12 @@ def start_run(
     with _ended(run):
         if is_new:
             run.log_params(params)
-        yield run
-    if run.checkpoint:
-        run.checkpoint.unlink(missing_ok=True)
+        try:
+            yield run
+        except FloatingPointError:  # the loss is not finite, and would not be after the same steps again
+            run.delete_checkpoint()
+            raise
+    run.delete_checkpoint()
 
 
 @contextlib.contextmanager
@@ -205,7 +213,7 @@ def close_runs(process: str) -> dict[str, str]:
     for run in _search(_experiments(), process=process):
         if run.info.status == "RUNNING":
             store.client().set_terminated(run.info.run_id, "KILLED")
-        flow_run = run.data.tags.get("prefect.flow_run_id", "")
+        flow_run = run.data.tags.get(FLOW_RUN_ID, "")
         finished = run.info.status == "FINISHED" and statuses.get(flow_run) != "KILLED"  # all of its runs
         statuses[flow_run] = "FINISHED" if finished else "KILLED"
     return statuses
@@ -217,7 +225,7 @@ def running_processes() -> dict[str, str]:
     return {
         flow_run: run.data.tags["process"]
         for run in running
-        if (flow_run := run.data.tags.get("prefect.flow_run_id")) and "process" in run.data.tags
+        if (flow_run := run.data.tags.get(FLOW_RUN_ID)) and "process" in run.data.tags
     }
 
 

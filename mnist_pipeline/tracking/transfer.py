@@ -1,5 +1,6 @@
 """A registered model with its runs, brought from a local store into the one in use, whole or not at all."""
 
+import contextlib
 import logging
 import re
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from mnist_pipeline.config import check
@@ -45,14 +47,38 @@ def import_model(uri: str, name: str, *, experiment: str) -> Imported:
     """
     file = _file(uri)
     with tempfile.TemporaryDirectory() as folder, store.store_lock():  # nothing is registered or promoted meanwhile
-        copy = Path(folder) / "mlflow.db"
-        sqlite.copy(file, copy)
-        sqlite.relocate(copy, str(file.parent / "mlartifacts"))
-        source = _Source(MlflowClient(sqlite.uri_of(copy)), name, experiment)
+        source = _Source(_copied(file, Path(folder) / "mlflow.db"), name, experiment)
         if _is_imported(source):
             return Imported(0, 0)
         with all_or_nothing(name) as written:
-            return _Transfer(source, written).carry_out()
+            transfer = _Transfer(source, written)
+            with _none_pruned_meanwhile(source, file, Path(folder) / "again.db"):
+                transfer.copy()
+            return transfer.register()
+
+
+def _copied(file: Path, copy: Path) -> MlflowClient:
+    """Copy the database `file`, which stays as it is, and open that."""
+    sqlite.copy(file, copy)
+    sqlite.relocate(copy, str(file.parent / "mlartifacts"))
+    return MlflowClient(sqlite.uri_of(copy))
+
+
+@contextlib.contextmanager
+def _none_pruned_meanwhile(source: "_Source", file: Path, copy: Path) -> Iterator[None]:
+    """Raise `ValueError` if a version is pruned within the block: files of it may have gone before they were copied."""
+    failed = None
+    try:
+        yield
+    except Exception as error:
+        failed = error
+    before = {each.version for each in source.pruned}
+    now = store.model_versions(source.name, source=_copied(file, copy))
+    if pruned := [each.version for each in now if PRUNED in each.tags and each.version not in before]:
+        problem = f"version {pruned[0]} of {source.name} was pruned while it was imported, so nothing is imported"
+        raise ValueError(f"{problem}: the same command imports what is left") from failed
+    if failed:
+        raise failed
 
 
 class _Source:
@@ -111,13 +137,12 @@ class _Transfer:
     ids: dict[str, str] = field(default_factory=dict)  # of runs and logged models, from old to new
     pages: dict[str, str] = field(default_factory=dict)  # of experiments in MLflow's UI, from old to new
 
-    def carry_out(self) -> Imported:
+    def copy(self) -> None:
+        """Copy runs and logged models, with their files."""
         target = store.client()
         for run in self.source.runs:
             experiment = self._experiment(run.info.experiment_id)
-            tags = self.written | {
-                IMPORTED: f"{self.source.name}/{run.info.run_id}"
-            }  # the others last, when the run has ended
+            tags = self.written | {IMPORTED: f"{self.source.name}/{run.info.run_id}"}  # the others once it has ended
             new = target.create_run(experiment, run.info.start_time, tags, run.info.run_name)
             self.ids[run.info.run_id] = new.info.run_id
         for model in self.source.models.values():
@@ -126,8 +151,6 @@ class _Transfer:
             self._note_model(_model_id(version))
         for run in self.source.runs:
             self._copy_run(run)
-        self._register()
-        return Imported(len(self.source.versions), len(self.source.runs))
 
     def _experiment(self, old: str) -> str:
         name = self.source.client.get_experiment(old).name
@@ -150,7 +173,7 @@ class _Transfer:
         new = target.create_logged_model(experiment, model.name, run, tags, dict(model.params), model.model_type)
         self.ids[model.model_id] = new.model_id
         with tempfile.TemporaryDirectory() as folder:
-            files = mlflow.artifacts.download_artifacts(model.artifact_location, dst_path=folder)
+            files = _files_at(model.artifact_location, folder)
             card = Path(files) / "MLmodel"
             text = card.read_text().replace(model.artifact_location, new.artifact_location)
             card.write_text(self._new(text))
@@ -175,7 +198,7 @@ class _Transfer:
         if logged:
             target.log_outputs(new, [LoggedModelOutput(self.ids[each.model_id], each.step) for each in logged])
         if self.source.client.list_artifacts(run.info.run_id):
-            target.log_artifacts(new, mlflow.artifacts.download_artifacts(run.info.artifact_uri))
+            target.log_artifacts(new, _files_at(run.info.artifact_uri))
         own = (each for each in run.data.tags.items() if each[0] not in (IMPORT, IMPORTED))  # of an earlier import
         for tags in _batched(own, BATCH):
             target.log_batch(new, tags=[RunTag(key, self._new(value)) for key, value in tags])
@@ -195,7 +218,8 @@ class _Transfer:
             for each in self.source.client.get_metric_history(run.info.run_id, name)
         ]
 
-    def _register(self) -> None:
+    def register(self) -> Imported:
+        """Register the versions, and give the model its name."""
         target, model, name = store.client(), self.source.model, temporary(self.source.name)
         for key, value in model.tags.items():
             target.set_registered_model_tag(name, key, value)
@@ -219,6 +243,7 @@ class _Transfer:
             target.set_registered_model_alias(name, alias, str(version))
         target.rename_registered_model(name, self.source.name)
         target.delete_registered_model_tag(self.source.name, IMPORT)
+        return Imported(len(self.source.versions), len(self.source.runs))
 
 
 def _file(uri: str) -> Path:
@@ -231,6 +256,15 @@ def _file(uri: str) -> Path:
     is_same = sqlite.uri_of(file) == store.tracking_uri()
     check(not is_same, "from", uri, "another store than that in use: MLFLOW_TRACKING_URI names where to import it")
     return file
+
+
+def _files_at(location: str, folder: str | None = None) -> str:
+    """Return the folder with the files at `location`, copied into `folder` if one is given."""
+    try:
+        return mlflow.artifacts.download_artifacts(location, dst_path=folder)
+    except MlflowException as error:
+        *_, reason = str(error).strip().splitlines()
+        raise ValueError(f"the files in {location} cannot be read: {reason}") from error
 
 
 def _is_imported(source: _Source) -> bool:

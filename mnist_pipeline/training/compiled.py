@@ -1,8 +1,10 @@
 """The training step compiled into one graph: forward, backward and update, several batches at a time."""
 
+import contextlib
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -24,7 +26,7 @@ class CompiledTraining:
     `weights` (classes,) are those of the classes in the loss.
     On a CUDA card the graph is captured as well. The compiler's cache is kept at the project's root.
 
-    Raises `FieldError` if there is no C++ compiler.
+    Raises `FieldError` if there is no C++ compiler, or when the step is first taken if it fails.
     """
 
     def __init__(self, mlp: MLP, config: TrainConfig, batches: int, weights: T | None = None) -> None:
@@ -61,7 +63,10 @@ class CompiledTraining:
         coefficients = torch.tensor([self._coefficients(rate) for rate in rates], device=images.device)
         chunks = zip(order.split(self.unroll * self.batch_size), coefficients.split(self.unroll), strict=True)
         for rows, chunk_coefficients in chunks:
-            chunk_losses = self.graph(images.index_select(0, rows), labels.index_select(0, rows), chunk_coefficients)
+            with _compiler_errors():
+                chunk_losses = self.graph(
+                    images.index_select(0, rows), labels.index_select(0, rows), chunk_coefficients
+                )
             losses.append(chunk_losses.clone())  # a captured graph writes the next ones to the same place
         return torch.cat(losses)
 
@@ -78,6 +83,17 @@ class CompiledTraining:
             for buffer, saved in zip(pair, saved_pair, strict=True):
                 buffer.copy_(saved)
         self.steps_taken = state["steps_taken"]
+
+
+@contextlib.contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """Raise `FieldError` with the compiler's own line if it failed: its disk is full, say."""
+    try:
+        yield
+    except RuntimeError as error:
+        if found := re.search(r"\b(error|InvalidCxxCompiler): .*", str(error)):
+            raise FieldError("compile", f"cannot be used, as the C++ compiler failed: {found[0]}") from error
+        raise
 
 
 # Each updates one parameter in place, given its gradient, two buffers of its shape, the learning rate, and for Adam's

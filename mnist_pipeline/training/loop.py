@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,15 @@ from torch.nn.functional import cross_entropy
 
 from mnist_pipeline.config import RECIPES, FieldError, TrainConfig, check
 from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.text import counted
 from mnist_pipeline.training import checkpoints
 from mnist_pipeline.training.augmentation import augment
 from mnist_pipeline.training.compiled import CompiledTraining
 from mnist_pipeline.training.evaluation import Score, score
 from mnist_pipeline.training.model import MLP
 from mnist_pipeline.training.optimizers import OPTIMIZERS, Adam, TorchOptimizer
+
+logger = logging.getLogger(__name__)
 
 Optimizer = Adam | TorchOptimizer | CompiledTraining
 Labelled = tuple[torch.Tensor, torch.Tensor]  # float32 images (N, …), int64 labels (N,)
@@ -75,7 +79,7 @@ def fit(
     rates = learning_rates(config, config.epochs * batches)
     eager = OPTIMIZERS[config.optimizer]
     optimizer = CompiledTraining(mlp, config, batches, weights) if config.compile else eager(parameters)
-    epochs, best = _resume(checkpoint, mlp, optimizer) if checkpoint else ([], {})
+    epochs, best = _resume(checkpoint, mlp, optimizer, config) if checkpoint else ([], {})
     yield from epochs
 
     for number in range(len(epochs) + 1, config.epochs + 1):
@@ -107,7 +111,7 @@ def fit(
         if config.patience and best_epoch(epochs) == number:
             best = {name: value.clone() for name, value in mlp.state_dict().items()}
         if checkpoint:
-            _save(checkpoint, mlp, optimizer, epochs, best)
+            _save(checkpoint, mlp, optimizer, config, epochs, best)
         yield epoch
     if best:
         mlp.load_state_dict(best)
@@ -125,8 +129,9 @@ def is_exhausted(epochs: Sequence[Epoch], config: TrainConfig) -> bool:
 
     Never with the one-cycle schedule: it gains most in its last epochs, when the learning rate falls.
     """
-    can_stop = config.patience and config.schedule == "constant" and epochs
-    return bool(can_stop) and len(epochs) - best_epoch(epochs) >= config.patience
+    if not (config.patience and config.schedule == "constant" and epochs):
+        return False
+    return len(epochs) - best_epoch(epochs) >= config.patience
 
 
 def balanced_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -144,17 +149,21 @@ def check_batch_size(config: TrainConfig, *, images: int) -> None:
 def fit_batch_size(config: TrainConfig, *, images: int) -> TrainConfig:
     """Return `config` with a smaller batch if its recipe's own is too large for a training split of so many `images`.
 
-    That is if it gives less than 20 steps an epoch. A batch size that differs from the recipe's was given, and stays.
+    Too large gives fewer than `MIN_STEPS` steps an epoch. A batch size that differs from the recipe's was given, and
+    stays.
     """
     largest = largest_batch(_without_validation(config, images))
+    if config.batch_norm and largest < 2:
+        raise FieldError("dataset", f"leaves {counted(largest, 'image')} to train on, and batch norm needs 2: add some")
     if config.batch_size != RECIPES[config.recipe].batch_size or config.batch_size <= largest:
         return config
     return replace(config, batch_size=largest)
 
 
 def largest_batch(images: int) -> int:
-    """Return the largest power of two that gives 20 steps an epoch, but at least 8 images, or as many as there are."""
-    return min(max(MIN_BATCH, 1 << max(images // MIN_STEPS, 1).bit_length() - 1), images)
+    """Return the largest power of two that gives `MIN_STEPS` an epoch, but at least `MIN_BATCH`, or all the images."""
+    power_of_two: int = 2 ** int(math.log2(max(images // MIN_STEPS, 1)))
+    return min(max(MIN_BATCH, power_of_two), images)
 
 
 def _without_validation(config: TrainConfig, images: int) -> int:
@@ -235,22 +244,36 @@ def flush_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _save(checkpoint: Path, mlp: MLP, optimizer: Optimizer, epochs: list[Epoch], best: dict[str, torch.Tensor]) -> None:
+def _save(
+    checkpoint: Path,
+    mlp: MLP,
+    optimizer: Optimizer,
+    config: TrainConfig,
+    epochs: list[Epoch],
+    best: dict[str, torch.Tensor],
+) -> None:
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         random["cuda"] = torch.cuda.get_rng_state()
     state = {"mlp": mlp.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "random": random}
-    checkpoints.save(checkpoint, state | {"epochs": [*map(asdict, epochs)]})
+    progress = {"epochs": [*map(asdict, epochs)], "training": _identity(mlp, config)}
+    checkpoints.save(checkpoint, state | progress)
 
 
-def _resume(checkpoint: Path, mlp: MLP, optimizer: Optimizer) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+def _resume(
+    checkpoint: Path, mlp: MLP, optimizer: Optimizer, config: TrainConfig
+) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     """Restore what `_save` wrote, and return the epochs that are done, and the best one's weights.
 
     Without a checkpoint, write the first, as a run that is killed in its first epoch must be found too.
     """
     state = checkpoints.load(checkpoint)
+    training = _identity(mlp, config)
+    if state and state.get("training", training) != training:  # version 0.1 did not say
+        logger.warning(f"The checkpoint {checkpoint} is another training's: starting from the first epoch")
+        state = None
     if state is None:
-        _save(checkpoint, mlp, optimizer, [], {})
+        _save(checkpoint, mlp, optimizer, config, [], {})
         return [], {}
     mlp.load_state_dict(state["mlp"])
     optimizer.load_state_dict(state["optimizer"])
@@ -258,6 +281,11 @@ def _resume(checkpoint: Path, mlp: MLP, optimizer: Optimizer) -> tuple[list[Epoc
     if "cuda" in state["random"]:
         torch.cuda.set_rng_state(state["random"]["cuda"])
     return [*map(_epoch, state["epochs"])], state.get("best", {})  # version 0.1 knew none
+
+
+def _identity(mlp: MLP, config: TrainConfig) -> dict[str, Any]:
+    """Return what tells a checkpoint of this training from one that was put in its place."""
+    return {"config": asdict(config), "sizes": mlp.sizes}
 
 
 def _epoch(fields: Mapping[str, Any]) -> Epoch:

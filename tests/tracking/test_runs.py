@@ -133,6 +133,19 @@ def test_a_fresh_start_leaves_the_interrupted_run_and_deletes_its_checkpoint(
     assert not list(in_progress_folder().glob("*.checkpoint"))
 
 
+def test_a_training_whose_loss_is_not_finite_is_not_resumed(empty_store: MlflowClient) -> None:
+    def diverge() -> None:
+        with runs.start_run(params={}, tags={}, fingerprint=FINGERPRINT) as run:
+            assert run.checkpoint
+            run.checkpoint.write_bytes(b"")
+            raise FloatingPointError("the loss became nan in epoch 2")
+
+    with pytest.raises(FloatingPointError):
+        diverge()
+    assert [run.info.status for run in empty_store.search_runs(["1"])] == ["FAILED"]
+    assert not list(in_progress_folder().glob("*.checkpoint"))
+
+
 def test_a_run_of_another_config_leaves_an_interrupted_one_for_later(empty_store: MlflowClient, splits: Splits) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(splits, until=1)

@@ -1,6 +1,7 @@
 """A model is brought from one store into another with all that belongs to it, or not at all."""
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.tracking import models, pruning, runs, store, transfer
 from mnist_pipeline.tracking.gate import Check, Decision
+from mnist_pipeline.tracking.ledger import PRUNED
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.training.model import MLP
 
@@ -179,6 +181,25 @@ def test_an_import_that_fails_leaves_nothing_and_can_be_repeated(
     transfer.import_model(local, REGISTRY.name, experiment="mnist")
     assert len(runs_of(empty_store)) == 5
     assert [model.name for model in empty_store.search_registered_models()] == [REGISTRY.name]
+
+
+def test_a_version_that_is_pruned_while_it_is_imported_stops_the_import(
+    local: str, empty_store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(Path(local.removeprefix("sqlite:///")).parent, tmp_path / "copy")
+    copy = f"sqlite:///{folder}/mlflow.db"
+    finalize = MlflowClient.finalize_logged_model
+
+    def prune_meanwhile(client: MlflowClient, *arguments: Any) -> Any:
+        MlflowClient(copy).set_model_version_tag(REGISTRY.name, "1", PRUNED, "2026-01-01")
+        shutil.rmtree(folder / "mlartifacts")
+        return finalize(client, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", prune_meanwhile)
+        with pytest.raises(ValueError, match="version 1 of mnist-mlp was pruned while it was imported, so nothing is"):
+            transfer.import_model(copy, REGISTRY.name, experiment="mnist")
+    assert not empty_store.search_registered_models()
 
 
 def test_an_import_that_fails_leaves_what_others_brought(

@@ -4,9 +4,10 @@ import hashlib
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -121,6 +122,17 @@ def test_a_damaged_checkpoint_is_ignored_with_a_warning(
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     resumed, _ = train(config, checkpoint)
     assert f"The checkpoint {checkpoint} is damaged" in caplog.text
+    assert equal(resumed, train(config)[0])
+
+
+@pytest.mark.parametrize("other", [{"hidden": (8,)}, {"lr": 0.5}])
+def test_a_checkpoint_of_another_training_is_ignored_with_a_warning(
+    other: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, checkpoint = TrainConfig(epochs=2, hidden=(16,)), tmp_path / "checkpoint"
+    train(replace(config, **other), checkpoint, stop_after=1)
+    resumed, _ = train(config, checkpoint)
+    assert f"The checkpoint {checkpoint} is another training's" in caplog.text
     assert equal(resumed, train(config)[0])
 
 

@@ -138,6 +138,11 @@ def test_every_recipe_keeps_its_batch_size_on_mnist(recipe: TrainConfig) -> None
     assert fit_batch_size(recipe, images=48_000) == recipe
 
 
+def test_a_single_image_to_train_on_is_too_few_for_batch_norm() -> None:
+    with pytest.raises(FieldError, match="dataset leaves 1 image to train on, and batch norm needs 2: add some"):
+        fit_batch_size(FAST, images=1)
+
+
 def test_the_fast_recipe_beats_the_tutorial(splits: Splits) -> None:
     mlp = MLP.from_config(FAST, inputs=784, outputs=10)
     list(fit(mlp, splits.train.images, splits.train.labels, FAST))
