@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from flows import cli, prefect_server
 from mnist_pipeline.config import CODE, check
-from mnist_pipeline.data.source import dataset_name, model_name
+from mnist_pipeline.data.source import dataset_name, dataset_of, model_name
 from mnist_pipeline.process import stoppable
 from mnist_pipeline.text import counted, duration, percent, printable
 
@@ -185,7 +185,9 @@ def import_model(
 def export(
     *,
     to: Annotated[Path, Parameter(help="New or empty folder.")],
-    dataset: Dataset = "mnist",
+    dataset: Annotated[
+        str | None, Parameter(help="Name of the dataset, or its folder; by default the model's, or mnist.")
+    ] = None,
     model: Annotated[
         str | None, Parameter(help="Registered model, by alias or by version; by default the dataset's champion.")
     ] = None,
@@ -193,16 +195,18 @@ def export(
     page: Annotated[bool, Parameter(negative=(), help="Add a page to draw on, for any static host.")] = False,
 ) -> None:
     """Write a version as an ONNX file with its labels, its card and, with --page, a page that needs no server."""
+    is_there = dataset is None or "/" not in dataset or Path(dataset).is_dir()
+    check(is_there, "dataset", dataset, "a name or an existing folder")
     from mnist_pipeline.tracking import store
     from mnist_pipeline.tracking.registry import resolve
 
     with store.as_store_errors():
         store.prepare()
-        registry, version = resolve(model or f"models:/{model_name(dataset)}@champion")
+        registry, version = resolve(model or f"models:/{model_name(dataset or 'mnist')}@champion")
         from mnist_pipeline.tracking import export as exports
 
         pages = [CODE / "serving" / name for name in ("page", "static_page")] if page else []
-        dataset = registry.name.removesuffix("-mlp")
+        dataset = dataset or dataset_of(registry.name)
         exported = exports.export(registry, version, to, dataset=dataset, int8=int8, pages=pages)
     print(*map(printable, str(exported).splitlines()), sep="\n")
 

@@ -46,7 +46,8 @@ from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.text import counted, printable
 
 NUMBERS = {int: "a whole number", float: "a number"}
-SHORT_OF_MEMORY = re.compile("MemoryError|can't allocate memory|out of memory")  # the latter two are torch's
+# Python's, torch's on the CPU and on a card, and the loader's
+SHORT_OF_MEMORY = re.compile("MemoryError|can't allocate memory|out of memory|failed to map segment")
 Flat = Parameter(name="*")  # each field of a dataclass is an option
 Fresh = Annotated[bool, Parameter(negative=(), help="Start anew if a training with this config was interrupted.")]
 
@@ -59,7 +60,7 @@ def train(
     source: Annotated[DataSource, Flat] = DataSource(),
     fresh: Fresh = False,
     seeds: Annotated[
-        int, Parameter(help="Train so often, from --seed on, and report the spread; the first one is registered.")
+        int, Parameter(help="Number of trainings, with consecutive seeds from --seed on; only the first is registered.")
     ] = 1,
 ) -> None:
     """Train a multilayer perceptron on MNIST, or on your own images, track the run and register the model."""
@@ -81,9 +82,7 @@ def retrain(
     ] = None,
     prune_keep: Annotated[
         int | None,
-        Parameter(
-            help="Afterwards, prune versions older than 30 days but the latest so many, as champion.py prune does."
-        ),
+        Parameter(help="Then prune versions older than 30 days, but keep the latest N, as champion.py prune does."),
     ] = None,
     cron: Annotated[
         str | None, Parameter(help='Stay up, and retrain at these times: "0 3 * * *" is 3 o\'clock every night.')
@@ -92,6 +91,7 @@ def retrain(
 ) -> None:
     """Train, and promote the new version to champion only if it is no worse: once, or on a schedule."""
     check(prune_keep is None or prune_keep >= 0, "prune_keep", prune_keep, "at least 0")
+    check(cron is not None or timezone == "UTC", "timezone", timezone, "left out without --cron")
     if cron is not None:
         check_cron(cron, timezone)
 
@@ -125,7 +125,7 @@ def predict(
         Path | None, Parameter(help="Folder for a strip of images that shows how each picture was read.")
     ] = None,
     min_confidence: Annotated[
-        float, Parameter(help="Leave the prediction of an image empty that is less certain, or unclear.")
+        float, Parameter(help="Leave the prediction empty where the confidence is lower, or the image is unclear.")
     ] = 0.0,
 ) -> None:
     """Predict the class of each image with a registered model."""
@@ -157,8 +157,7 @@ def start(command: Callable[..., None], *others: Callable[..., None]) -> dict[st
     """Parse the command line, and let the Prefect API boot while the caller makes its imports.
 
     One of the `others`, if its name is given, is all that is done.
-
-    The exit code is 1 after an error, 2 after a bad option.
+    The exit code is 1 after an error, 2 if the command line cannot be understood.
     """
     startup.quick_exit(report_error)
     options = parse(command, None, *others)
@@ -203,9 +202,12 @@ def make_app(**settings: Any) -> App:
 
 
 def report_error(error: BaseException) -> int:
-    """Print `error` in one line, or with its traceback if it is not the user's; return the exit code."""
+    """Print `error` in one line, or with its traceback if it is not the user's; return the exit code.
+
+    In Python's development mode (`python -X dev`) all of them have their traceback.
+    """
     code, message = explain(error)
-    if message is None:
+    if message is None or sys.flags.dev_mode:
         traceback.print_exception(error)
     else:
         print(f"{sys.argv[0]}: {printable(message)}", file=sys.stderr)
@@ -229,7 +231,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
             return error.code, str(error)
         case KeyboardInterrupt():
             return 130, "stopped"
-        case MemoryError() | RuntimeError() if SHORT_OF_MEMORY.search(repr(error)):
+        case MemoryError() | RuntimeError() | ImportError() if SHORT_OF_MEMORY.search(repr(error)):
             return 1, "there is not enough memory: smaller --hidden layers or a smaller --batch-size need less"
         case _:
             return 1, prefect_server.explain_prefect_error(error)
@@ -253,9 +255,9 @@ def _explain_usage(error: CycloptsError) -> str:
 
 def _apply_recipe(default: str, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Set the options that are not given as the recipe does that is named, or else the command's own."""
-    recipe = arguments.get("--recipe", None)
-    name = recipe.tokens[-1].value if recipe and recipe.tokens else default
-    if preset := RECIPES.get(name):  # type: ignore[call-overload]
+    given = arguments.get("--recipe", None)
+    recipe = given.tokens[-1].value if given and given.tokens else default
+    if preset := RECIPES.get(recipe):  # type: ignore[call-overload]
         settings = {name.replace("_", "-"): value for name, value in asdict(preset).items()}
         Dict(settings, use_commands_as_keys=False, allow_unknown=True)(app, commands, arguments)
 

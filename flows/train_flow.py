@@ -23,7 +23,7 @@ from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking import store
-from mnist_pipeline.tracking.registry import ModelVersion
+from mnist_pipeline.tracking.registry import ModelVersion, Registry
 from mnist_pipeline.tracking.report import Report
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.evaluation import Evaluation
@@ -92,7 +92,7 @@ def train_flow(
 ) -> Trained:
     """Train a multilayer perceptron on MNIST, track the run in MLflow and register the model.
 
-    With several `seeds`, train as often, from the config's seed on: the first is registered, and the spread reported.
+    With several `seeds`, train once with each, from the config's own on: the first is registered, the spread reported.
     """
     reconcile_runs()
     splits = split(download(source), source)
@@ -143,7 +143,6 @@ if __name__ == "__main__":
     with startup.command():
         trained = train_flow(**options)
     print(f"\n{trained}")
-    if not trained.model.alias_uri.endswith("@champion"):
-        print(
-            f"Champion          as before; champion.py promote {trained.model.number} makes this version the champion"
-        )
+    if trained.model.alias != "champion":
+        command = Registry(trained.model.name).promote_command(trained.model.number)
+        print(f"Champion          as before; this makes the new version the champion:\n                  {command}")

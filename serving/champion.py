@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.models import load_network
 from mnist_pipeline.tracking.registry import Registry, resolve
 from mnist_pipeline.tracking.store import as_store_errors
@@ -22,7 +23,7 @@ class Loaded:
     version: int
     identity: tuple[int, int]
     network: Classifier
-    card: dict[str, Any]  # as the registry describes it
+    card: dict[str, Any]  # what is known of it
 
 
 class Champion:
@@ -52,7 +53,7 @@ class Champion:
             with as_store_errors():
                 registry, version = resolve(self.uri)
                 if self.loaded and registry.identity(version) == self.loaded.identity:
-                    latest = replace(self.loaded, card=registry.card(version))
+                    latest = replace(self.loaded, card=versions.card(registry, version))
                 else:
                     latest = load(registry, version)
                     if self.loaded or self.last_error:
@@ -69,5 +70,5 @@ class Champion:
 
 def load(registry: Registry, version: int) -> Loaded:
     """Load a version, and what the registry says of it."""
-    identity, card = registry.identity(version), registry.card(version)
+    identity, card = registry.identity(version), versions.card(registry, version)
     return Loaded(registry.name, version, identity, load_network(registry.uri(version)), card)

@@ -12,10 +12,10 @@ from mnist_pipeline.monitoring import Reference, Watched
 from mnist_pipeline.served import Served
 from mnist_pipeline.server_logs import existing_log
 from mnist_pipeline.text import duration
+from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.logged import load_profile, load_table, load_text
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run
-from mnist_pipeline.tracking.versions import runs_turned_down
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
 from mnist_pipeline.watch import Watch
@@ -51,8 +51,8 @@ def watch_answers(
     answers: list[Served], corrections: list[Served], registry: Registry, version: int, watch: Watch, run: Run
 ) -> Watched:
     """Judge the answers, and record what was found on the run and on the flow run's page."""
-    made_by = registry.card(version)["run_id"] or "none"
-    tried = runs_turned_down(registry, LATEST)
+    made_by = versions.card(registry, version)["run_id"] or "none"
+    tried = versions.runs_turned_down(registry, LATEST)
     reference = Reference(
         version=version,
         profile=load_profile(made_by),

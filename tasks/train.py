@@ -43,8 +43,8 @@ def fit_to_data(config: TrainConfig, splits: Splits) -> TrainConfig:
     counts = splits.train.labels.bincount(minlength=len(splits.schema.classes)).tolist()
     if few := [f"{name} ({n})" for name, n in zip(splits.schema.classes, counts, strict=True) if n < FEW]:
         get_run_logger().warning(
-            f"No recipe learns a class well from fewer than {FEW} images, and so few there are to train on of "
-            f"{', '.join(few[:5])}{' …' * (len(few) > 5)}: add images, or leave these classes out"
+            f"These classes have fewer than {FEW} images to train on, from which no recipe learns a class well: "
+            f"{', '.join(few[:5])}{' …' * (len(few) > 5)}. Add images, or leave these classes out"
         )
     return fitted
 

@@ -97,5 +97,10 @@ def model_name(dataset: str) -> str:
     return _model_of(dataset_name(dataset))
 
 
+def dataset_of(model: str) -> str:
+    """Return the name of the dataset that a registered model is of."""
+    return "mnist" if model == MODEL else model.removesuffix("-mlp")
+
+
 def _model_of(name: str) -> str:
     return MODEL if name == "mnist" else f"{name}-mlp"

@@ -43,7 +43,7 @@ class Comparison:
         """Whose mistakes the other does not make, and whether that may be chance."""
         old, new = (each.probabilities for each in self.evaluations)
         wins, losses = discordant(new, old, self.examples.labels)
-        p_value = f"McNemar's one-sided p is {mcnemar(wins, losses):.2g}"
+        p_value = f"McNemar's one-sided p of the second being worse is {mcnemar(wins, losses):.2g}"
         return f"Only the second is right on {counted(wins, 'image')}, only the first on {losses:,}: {p_value}"
 
     def contact_sheet(self) -> Figure | None:
@@ -91,8 +91,9 @@ def _source(version: Version, dataset: str) -> DataSource:
     folder = version.folder if version.folder and version.folder.is_dir() else None
     if dataset not in DATASETS and Path(dataset).is_dir() and ("/" in dataset or not folder):
         return DataSource(dataset=dataset, name="compared")
-    if dataset in DATASETS and not (folder and any(folder.glob("*ubyte*"))):
-        return DataSource(dataset=dataset, data_dir=folder)
+    name = version.params.get("dataset", dataset)  # the model may have taken another one
+    if name in DATASETS and not (folder and any(folder.glob("*ubyte*"))):
+        return DataSource(dataset=name, data_dir=folder)
     if folder is None:
         where = f"they were in {version.folder}" if version.folder else f"version {version.number} does not say where"
         raise ValueError(f"the data are not there: {where}; name their folder as the dataset")

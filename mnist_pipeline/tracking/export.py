@@ -15,7 +15,7 @@ import torch
 
 from mnist_pipeline.config import check
 from mnist_pipeline.text import percent
-from mnist_pipeline.tracking import models, onnx_model, reload_check, store
+from mnist_pipeline.tracking import models, onnx_model, reload_check, store, versions
 from mnist_pipeline.tracking.comparison import holdout_of
 from mnist_pipeline.tracking.gate import RELOAD_TOLERANCE
 from mnist_pipeline.tracking.registry import Registry
@@ -117,7 +117,7 @@ def export(
             registered, exported = (evaluate(torch.from_numpy(each), labels, classes) for each in (expected, found))
             accuracies = registered, exported
         size = file.stat().st_size
-        card = registry.card(version) | schema.to_json() | {"file": file.name, "bytes": size, "int8": int8}
+        card = versions.card(registry, version) | schema.to_json() | {"file": file.name, "bytes": size, "int8": int8}
         _write_texts(out, card | {"exported_accuracy": accuracies[1].accuracy if accuracies else None}, bool(pages))
         for page in pages:
             _copy_page(page, out)

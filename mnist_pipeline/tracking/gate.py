@@ -60,9 +60,10 @@ def decide(
     """
     accuracy = challenger.accuracy
     against = "" if champion is None else f", the champion's {percent(champion.accuracy)}"
-    found, required = f"accuracy {percent(accuracy)}{against}", f"at least {percent(gate.floor or 0)}"
-    passed = gate.floor is not None and accuracy >= gate.floor
-    if gate.floor is None:
+    found = f"accuracy {percent(accuracy)}{against}"
+    if gate.floor is not None:
+        passed, required = accuracy >= gate.floor, f"at least {percent(gate.floor)}"
+    else:
         passed = challenger.guessing_p_value < gate.significance
         found += f"; p against guessing is {challenger.guessing_p_value:.2g}"
         guess = f"the {percent(challenger.guess_accuracy)} of always answering with the most frequent class"
@@ -82,6 +83,7 @@ def decide(
 
     wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
     p_value = mcnemar(wins, losses)
+    evidence = "no evidence that it is worse" if p_value >= gate.significance else "significantly worse"
     loss = largest_loss(wins, losses, total=len(labels), significance=gate.significance)
     falls = champion.recall - challenger.recall
     worst, classes = int(np.argmax(falls)), challenger.classes
@@ -92,7 +94,7 @@ def decide(
         Check(
             "significance",
             p_value >= gate.significance,
-            f"{counted(wins, 'image')} won, {losses:,} lost: McNemar's one-sided p is {p_value:.2g}",
+            f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's one-sided p {p_value:.2g})",
             f"at least {gate.significance}",
             "significance",
         ),
@@ -141,10 +143,11 @@ def won_and_lost(
     """
     new, old = (probabilities.argmax(dim=1) == labels for probabilities in (challenger, champion))
     won, lost = (new & ~old).nonzero().ravel(), (old & ~new).nonzero().ravel()
-    by_confidence = (
-        wrong[rows].amax(dim=1).argsort(descending=True) for rows, wrong in ((won, champion), (lost, challenger))
-    )
-    return won[next(by_confidence)], lost[next(by_confidence)]
+    return _most_confident_first(won, champion), _most_confident_first(lost, challenger)
+
+
+def _most_confident_first(rows: "torch.Tensor", probabilities: "torch.Tensor") -> "torch.Tensor":
+    return rows[probabilities[rows].amax(dim=1).argsort(descending=True)]
 
 
 def discordant(challenger: "torch.Tensor", champion: "torch.Tensor", labels: "torch.Tensor") -> tuple[int, int]:

@@ -54,12 +54,13 @@ class LedgerEntry:
     time: str = ""  # UTC, later than that of the entry before; set when it is recorded
 
     @property
-    def promoted(self) -> bool:
+    def is_champion(self) -> bool:
+        """Whether the version that it is about was the champion afterwards."""
         return self.champion == self.version
 
     @property
     def alias(self) -> Alias:
-        return "champion" if self.promoted else "challenger"
+        return "champion" if self.is_champion else "challenger"
 
     @property
     def summary(self) -> str:

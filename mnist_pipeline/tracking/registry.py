@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mnist_pipeline.data.source import dataset_of
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
@@ -63,6 +64,10 @@ class Registry:
     def versions(self) -> list[int]:
         return [int(each.version) for each in model_versions(self.name)]
 
+    @property
+    def known_versions(self) -> str:
+        return f"its versions are {', '.join(map(str, self.versions)) or 'none'}"
+
     def version(self, alias: str) -> int | None:
         """Return the number of the version that has `alias`."""
         with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, or alias
@@ -71,6 +76,12 @@ class Registry:
 
     def uri(self, version: int) -> str:
         return f"models:/{self.name}/{version}"
+
+    def promote_command(self, version: int) -> str:
+        """Return the command that makes `version` the champion by hand."""
+        dataset = dataset_of(self.name)
+        option = "" if dataset == "mnist" else f" --dataset {dataset}"
+        return f'python flows/champion.py promote {version}{option} --reason "…"'
 
     def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is the champion already."""
@@ -95,7 +106,8 @@ class Registry:
         """Make `model` the champion if there has never been one: the gate needs one to compare with."""
         with store_lock():
             self._finish_interrupted()
-            if self._last_champion() not in (None, model.number) or ledger.entries_of(self._get(model.number)):
+            is_taken = self._last_champion() not in (None, model.number)
+            if is_taken or ledger.entries_of(self._get(model.number)):
                 return model
             number = model.number
             reason = "the first version that beats guessing: there was no champion to compare it with"
@@ -138,8 +150,7 @@ class Registry:
             if entry and (entry.action, entry.version) == ("promoted by hand", version):
                 return entry  # the same command, which was interrupted
             if version not in self.versions:
-                known = ", ".join(map(str, self.versions)) or "none"
-                raise ValueError(f"{self.name} has no version {version}: its versions are {known}")
+                raise ValueError(f"{self.name} has no version {version}: {self.known_versions}")
             if version == self.champion:
                 raise ValueError(f"version {version} of {self.name} is the champion already")
             before, action = self.champion, "promoted by hand"
@@ -154,35 +165,19 @@ class Registry:
             entry = self._finish_interrupted()
             if entry and entry.action == "rolled back":
                 return entry  # the same command, which was interrupted
-            bad = self._last_champion()
-            previous = self.version("previous_champion") or self._predecessor(bad)
-            if previous is None or previous == bad:
+            current = self._last_champion()  # none if the champion was deleted
+            previous = self.version("previous_champion") or self._predecessor(current)
+            if previous is None or previous == current:
                 raise ValueError(f"{self.name} has no previous champion to go back to: promote a version by hand")
-            version, action = bad or previous, "rolled back"
+            about, action = current or previous, "rolled back"
             return self._carry_out(
-                LedgerEntry(version=version, action=action, champion_before=bad, champion=previous, reasons=(reason,))
+                LedgerEntry(version=about, action=action, champion_before=current, champion=previous, reasons=(reason,))
             )
 
     def history(self) -> list[LedgerEntry]:
         """Return the ledger, the oldest entry first."""
         entries = chain.from_iterable(map(ledger.entries_of, model_versions(self.name)))
         return sorted(entries, key=lambda entry: entry.time)
-
-    def card(self, version: int) -> dict[str, Any]:
-        """Return what `version` is worth, its aliases, and when it was promoted."""
-        found = self._get(version)
-        test, holdout = found.tags.get("test_accuracy"), found.tags.get("holdout_accuracy")
-        holdout = holdout or found.tags.get("exam_accuracy")  # 0.1's
-        promotions = [entry for entry in self.history() if entry.champion == version != entry.champion_before]
-        return {
-            "name": self.name,
-            "version": version,
-            "test_accuracy": float(test) if test else None,
-            "holdout_accuracy": float(holdout) if holdout else None,
-            "promoted": promotions[-1].time if promotions else None,
-            "aliases": sorted(found.aliases),
-            "run_id": found.run_id,
-        }
 
     def identity(self, version: int) -> tuple[int, int]:
         """Return what no other version has, even one that took this one's number after the model was deleted."""
@@ -192,7 +187,7 @@ class Registry:
         """Raise `ValueError` if there is no such registered model."""
         if not client().search_registered_models(f"name = '{self.name}'"):
             names = ", ".join(model.name for model in client().search_registered_models())
-            known = f"the models are {names}" if names else "train one first (make train)"
+            known = f"the models are {names}" if names else "train one first"
             raise ValueError(f"there is no model {self.name} in {without_password(tracking_uri())}: {known}")
 
     def _last_champion(self) -> int | None:
@@ -202,13 +197,13 @@ class Registry:
         versions = self.versions
         last = next((entry.champion for entry in reversed(self.history()) if entry.champion in versions), None)
         if last:
-            remedy = f"python flows/champion.py promote {last} gives it back"
+            remedy = f"{self.promote_command(last)} gives it back"
             logger.warning(f"{self.name} has lost the alias of its champion, which was version {last}: {remedy}")
         return last
 
     def _predecessor(self, version: int | None) -> int | None:
         """Return the champion whose place `version` took, if it still exists."""
-        replaced = [entry.champion_before for entry in self.history() if entry.promoted and entry.version == version]
+        replaced = [entry.champion_before for entry in self.history() if entry.is_champion and entry.version == version]
         before = next((each for each in reversed(replaced) if each not in (None, version)), None)
         return before if before in self.versions else None
 
@@ -233,7 +228,7 @@ class Registry:
 
     def _finish(self, entry: LedgerEntry) -> LedgerEntry:
         """Move the aliases and record `entry`; each step may be repeated."""
-        if entry.champion != entry.champion_before or entry.promoted:
+        if entry.champion != entry.champion_before or entry.is_champion:
             is_rollback = entry.action == "rolled back"
             previous = self._predecessor(entry.champion) if is_rollback else entry.champion_before
             if is_rollback or previous not in (None, entry.version):
@@ -246,7 +241,7 @@ class Registry:
         if version.run_id:
             with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was deleted
                 client().set_tag(version.run_id, "decision", entry.action)
-                client().log_metric(version.run_id, "promoted", float(entry.promoted))
+                client().log_metric(version.run_id, "promoted", float(entry.is_champion))
         self._set_tag(entry.version, "decision", entry.action)
         self._set_tag(entry.version, "decision_reasons", "; ".join(entry.reasons))
         self._set_tag(entry.version, ledger.TAG_PREFIX + entry.time, entry.to_json())
@@ -275,11 +270,12 @@ def resolve(uri: str) -> tuple[Registry, int]:
     name, alias, number = match.groups()
     registry = Registry(name)
     version = registry.version(alias) if alias else int(number)
-    if version is None or (number and version not in registry.versions):
-        known = ", ".join(map(str, registry.versions))
-        remedy = f"its versions are {known}" if known else "train one first (make train)"
-        if known and alias == "champion":
-            remedy += "; python flows/champion.py promote makes one of them the champion"
+    versions = registry.versions
+    if version is None or (number and version not in versions):
+        registry.check_exists()
+        remedy = registry.known_versions
+        if versions and alias == "champion":
+            remedy += f"; {registry.promote_command(versions[-1])} makes version {versions[-1]} the champion"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
     ledger.check_not_pruned(client().get_model_version(name, str(version)))
     return registry, version

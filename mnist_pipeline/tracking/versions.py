@@ -43,6 +43,22 @@ def versions(registry: Registry) -> list[Version]:
     return [_version(each, aliases) for each in model_versions(registry.name)]
 
 
+def card(registry: Registry, version: int) -> dict[str, Any]:
+    """Return what a version is worth, its aliases, and when it was promoted."""
+    found = client().get_model_version(registry.name, str(version))
+    test, holdout = found.tags.get("test_accuracy"), _holdout_accuracy(found)
+    promotions = [entry for entry in registry.history() if entry.champion == version != entry.champion_before]
+    return {
+        "name": registry.name,
+        "version": version,
+        "test_accuracy": float(test) if test else None,
+        "holdout_accuracy": float(holdout) if holdout else None,
+        "promoted": promotions[-1].time if promotions else None,
+        "aliases": sorted(found.aliases),
+        "run_id": found.run_id,
+    }
+
+
 def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
     """Return what differs between two versions, and the values of both: config, data, results."""
     names = [name for name in {**old.params, **new.params} if old.params.get(name) != new.params.get(name)]
@@ -59,7 +75,7 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
         config, params = run.info.run_name or "", run.data.params
         for each in run.inputs.dataset_inputs if run.inputs else ():
             folder = Path(json.loads(each.dataset.source)["uri"])
-    holdout = tags.get("holdout_accuracy") or tags.get("exam_accuracy")  # 0.1's
+    holdout = _holdout_accuracy(found)
     holdout_size = params.get("holdout_size") or params.get("exam_size")
     test = tags.get("test_accuracy")
     return Version(
@@ -75,6 +91,11 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
         params=params,
         folder=folder,
     )
+
+
+def _holdout_accuracy(found: Any) -> str | None:
+    tags: Mapping[str, str] = found.tags
+    return tags.get("holdout_accuracy") or tags.get("exam_accuracy")  # 0.1's
 
 
 def _accuracy(accuracy: float, total: str | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.data.source import DataSource, model_name
+from mnist_pipeline.data.source import DataSource, dataset_of, model_name
 
 
 def test_the_model_is_named_after_the_dataset_or_its_folder(tmp_path: Path) -> None:
@@ -20,6 +20,11 @@ def test_the_model_is_named_after_the_dataset_or_its_folder(tmp_path: Path) -> N
 def test_a_model_is_found_by_the_datasets_name_or_by_its_folder(tmp_path: Path) -> None:
     assert model_name("mnist") == "mnist-mlp"
     assert model_name("our-pets") == model_name(str(tmp_path / "Our Pets")) == "our-pets-mlp"
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "our-pets"])
+def test_a_models_dataset_is_the_one_that_it_is_named_after(name: str) -> None:
+    assert dataset_of(model_name(name)) == name
 
 
 def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The champion's commands: its history, rollback, and promotion by hand."""
 
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -115,6 +116,25 @@ def test_promote_makes_any_version_the_champion(
     champion.app(["promote", "1", "--reason", "a test", *dataset])
     assert (registry.champion, registry.version("previous_champion")) == (1, 2)
     assert capsys.readouterr().out == "The champion is version 1, in place of version 2\n"
+
+
+def test_the_command_that_is_advised_to_promote_a_version_does_so(registry: Registry) -> None:
+    _python, _script, *arguments = shlex.split(registry.promote_command(1))
+    champion.app(arguments)
+    assert registry.champion == 1
+
+
+def test_an_export_is_compared_on_the_models_own_dataset_or_on_one_that_is_named(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, photos = ["--model", trained.model.uri], tmp_path / "photos"
+    champion.app(["export", "--to", str(tmp_path / "own"), *model])
+    assert "On the holdout: " in capsys.readouterr().out
+    with pytest.raises(ValueError, match="dataset must be a name or an existing folder"):
+        champion.app(["export", "--to", str(tmp_path / "other"), *model, "--dataset", str(photos)])
+    photos.mkdir()
+    champion.app(["export", "--to", str(tmp_path / "other"), *model, "--dataset", str(photos)])
+    assert f"there is no holdout: {photos} " in capsys.readouterr().out
 
 
 def test_a_reason_cannot_steer_the_terminal(

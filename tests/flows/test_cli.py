@@ -40,12 +40,31 @@ def test_a_name_in_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.endswith("there is no \\x1b]0;owned\\x07\\n\n")
 
 
+def test_an_error_has_its_traceback_in_pythons_development_mode(tmp_path: Path) -> None:
+    command = [*COMMAND, "--epochs", "0"]
+    plain, development = (
+        subprocess.run([sys.executable, *options, *command[1:]], cwd=tmp_path, capture_output=True, text=True).stderr
+        for options in ([], ["-X", "dev"])
+    )
+    assert plain.endswith("train_flow.py: --epochs must be at least 1, not 0\n")
+    assert len(plain.splitlines()) == 1
+    assert "Traceback" in development
+    assert "epochs must be at least 1, not 0" in development
+
+
 @pytest.mark.parametrize(
     ("files", "where"), [((), ""), (("model.onnx",), ": model.onnx"), (("a.tmp", None, "model.onnx"), ": model.onnx")]
 )
 def test_a_full_disk_is_told_with_the_file_that_has_no_room_if_it_is_known(files: tuple[str, ...], where: str) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", *files)
     assert cli.explain(error) == (1, f"No space left on device{where}; make room, and run the command again")
+
+
+def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
+    error = ImportError("libtorch_cuda.so: failed to map segment from shared object")
+    assert cli.explain(error)[1] == (
+        "there is not enough memory: smaller --hidden layers or a smaller --batch-size need less"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,6 +91,7 @@ def test_a_full_disk_is_told_with_the_file_that_has_no_room_if_it_is_known(files
         (cli.retrain, ["--cron", "0 0 3 * * *"], 1, "--cron must be minute, hour, day, month and weekday, without"),
         (cli.retrain, ["--cron", "0 0 30 2 *"], 1, "--cron must be times that come, which 0 0 30 2 * does not"),
         (cli.retrain, ["--cron", "0 3 * * *", "--timezone", "Mars"], 1, "--timezone cannot be used: Invalid timezone"),
+        (cli.retrain, ["--timezone", "Mars"], 1, "--timezone must be left out without --cron, not Mars"),
         (cli.retrain, ["--floor", "97"], 1, "--floor must be between 0 and 1, not 97.0"),
         (cli.sweep, ["--trials", "0"], 1, "--trials must be at least 1, not 0"),
         (cli.sweep, ["--lr", "0.1", "0.01"], 1, "--lr must be the lowest value, then the highest, not 0.1 0.01"),

@@ -101,9 +101,11 @@ def test_the_result_is_on_the_flow_runs_page(trained: Trained, tmp_path: Path) -
     ("uri", "complaint"),
     [
         ("mnist-mlp", "given as models:/"),
+        ("../../escaped", "given as models:/"),
+        ("models:/../../escaped/1", "given as models:/"),
         ("models:/mnist-mlp@nobody", "mnist-mlp has no nobody: its versions are 1"),
         ("models:/mnist-mlp/999", "mnist-mlp has no version 999: its versions are 1"),
-        ("models:/other/1", "train one first"),
+        ("models:/other/1", "there is no model other in .*: the models are .*mnist-mlp"),
     ],
 )
 def test_a_missing_model_is_one_clear_error(trained: Trained, uri: str, complaint: str) -> None:

@@ -102,7 +102,7 @@ def test_a_version_that_took_the_number_of_a_deleted_one_is_served_in_its_place(
     client.delete_registered_model("reborn")
     champion.poll()
     assert champion.loaded is first  # it goes on answering
-    assert (champion.loaded.card["version"], str(champion.last_error)[:22]) == (1, "reborn has no champion")
+    assert (champion.loaded.card["version"], str(champion.last_error)[:24]) == (1, "there is no model reborn")
     register(str(source.source), source.model_id)
     champion.poll()
     assert champion.loaded is not first
@@ -116,7 +116,7 @@ def test_a_champion_is_waited_for_and_taken_up(trained: Trained, digits: np.ndar
         assert (web.get("/health").status_code, web.get("/ready").status_code) == (200, 503)
         for answer in (web.post("/predict", json=digits[0].tolist()), web.get("/model")):
             assert answer.status_code == 503
-            assert "awaited has no champion: train one first" in answer.json()["detail"]
+            assert "there is no model awaited in" in answer.json()["detail"]
         mlflow.create_registered_model("awaited")
         mlflow.create_model_version("awaited", str(source.source), model_id=source.model_id)
         mlflow.set_registered_model_alias("awaited", "champion", "1")

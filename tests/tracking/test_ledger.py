@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from mnist_pipeline.tracking import store
+from mnist_pipeline.tracking import store, versions
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.ledger import TAG_PREFIX, LedgerEntry, next_time
 from mnist_pipeline.tracking.registry import Registry
@@ -63,8 +63,8 @@ def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten
     mlflow.create_model_version(registry.name, "/nowhere", tags=tags)
     mlflow.set_registered_model_alias(registry.name, "champion", "1")
     assert [entry.action for entry in registry.history()] == ["promoted"]
-    assert registry.card(1)["holdout_accuracy"] == 0.9656
-    assert registry.card(1)["promoted"] == OLD["time"]
+    assert versions.card(registry, 1)["holdout_accuracy"] == 0.9656
+    assert versions.card(registry, 1)["promoted"] == OLD["time"]
     mlflow.create_model_version(registry.name, "/nowhere")
     better = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
     registry.evaluate_challenger(2, lambda _champion: better, holdout_sha256="h")
@@ -105,7 +105,7 @@ def test_a_rejected_challenger_does_not_change_when_the_champion_was_promoted(ml
         version = int(mlflow.create_model_version(registry.name, "/nowhere").version)
         decision = Decision((Check("floor", passed, "measured"),), {})
         registry.evaluate_challenger(version, lambda _champion, decision=decision: decision, holdout_sha256="h")  # type: ignore[misc]
-    assert registry.card(1)["promoted"] == registry.history()[0].time
+    assert versions.card(registry, 1)["promoted"] == registry.history()[0].time
 
 
 def test_the_time_of_an_entry_is_after_that_of_the_latest_even_if_a_clock_was_ahead() -> None:

@@ -164,7 +164,7 @@ def test_a_champion_whose_alias_was_deleted_is_still_the_one_to_beat(
     mlflow.delete_registered_model_alias(registry.name, "champion")
     first = registry.promote_first(ModelVersion(registry.name, new_version(), "challenger"))
     assert (first.alias, registry.champion) == ("challenger", None)
-    assert "promote 2 gives it back" in caplog.text
+    assert f"{registry.promote_command(2)} gives it back" in caplog.text
     seen = []
     registry.evaluate_challenger(3, lambda champion: seen.append(champion) or NO, holdout_sha256="e")  # type: ignore[func-returns-value]
     assert seen == [2]
