@@ -51,6 +51,7 @@ class Project:
 
     root: Path
     like: Path | None = None  # another, whose data it copies, and its Prefect database as it was
+    environment: dict[str, str] = field(default_factory=dict)  # of its commands, beside what `start` gives them
     started: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class Project:
         process = subprocess.Popen(
             command,
             cwd=self.root,
-            env=ours | own | {"PREFECT_UI_URL": "http://127.0.0.1:9"} | environment,
+            env=ours | own | {"PREFECT_UI_URL": "http://127.0.0.1:9"} | self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

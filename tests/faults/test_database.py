@@ -120,11 +120,3 @@ def test_a_path_that_mlflow_would_misread_is_refused(letter: str, make_project: 
     (line,) = fails(project.start(*HISTORY)).splitlines()
     assert "rename the folder" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == [project.root.name]
-
-
-def test_no_model_name_leads_outside_the_project(project: Project) -> None:
-    names = ["../../escaped", "models:/../../escaped/1"]
-    np.save(project.root / "image.npy", np.zeros((1, 28, 28), np.uint8))
-    for process in [project.start("flows/predict_flow.py", "image.npy", "--model", name) for name in names]:
-        fails(process)
-    assert not list(project.root.parent.rglob("escaped*"))

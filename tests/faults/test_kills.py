@@ -94,14 +94,16 @@ def stopped_early(project: Project) -> tuple[str, str, list[float], bytes]:
 
 
 def test_a_training_with_patience_that_is_killed_ends_with_the_same_best_weights(
-    make_project: MakeProject, tmp_path: Path
+    make_project: MakeProject, tmp_path: Path, prefect_api: str
 ) -> None:
     whole, killed = make_project(tmp_path / "whole"), make_project(tmp_path / "killed")
+    for project in (whole, killed):
+        project.environment["PREFECT_API_URL"] = prefect_api
     whole.trains(*PATIENT)
     best, _, losses, _ = stopped_early(whole)
     assert len(losses) == int(best) + 3
     odd = range(1, len(losses), 2)  # another epoch may have been kept by the time of the kill
-    for epoch in sorted({odd[0], odd[len(odd) // 2], odd[-1]}):
+    for epoch in sorted({odd[0], odd[-1]}):
         process = killed.train(*PATIENT)
         reach(process, f"Epoch: {epoch}/")
         process.kill()
@@ -110,12 +112,11 @@ def test_a_training_with_patience_that_is_killed_ends_with_the_same_best_weights
     assert stopped_early(killed) == stopped_early(whole)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_after_a_signal_both_states_agree_and_the_next_command_resumes(
-    sign: signal.Signals, project: Project, chance: random.Random, lasts: float
+    project: Project, chance: random.Random, lasts: float
 ) -> None:
     slowest = 0.0
-    for _ in range(max(2, KILLS // 7)):
+    for sign in [signal.SIGINT, signal.SIGTERM] * max(2, KILLS // 7):
         when = chance.uniform(2, lasts)  # before that, not even Python listens
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -137,7 +138,7 @@ def test_after_a_signal_both_states_agree_and_the_next_command_resumes(
     states = prefect_states(project)
     ended = [run for run in runs(project) if run.info.status == "FINISHED"]
     assert {states[run.data.tags["prefect.flow_run_id"]] for run in ended} == {"COMPLETED"}
-    print(f"{sign.name}: ended within {slowest:.1f} s")
+    print(f"Ended within {slowest:.1f} s")
 
 
 def test_four_trainings_at_once_on_no_database_all_succeed(project: Project) -> None:
