@@ -22,7 +22,7 @@ from mnist_pipeline.config import ROOT
 KILLS = int(os.environ.get("FAULTS_KILLS", "8"))
 REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "600"))
 SEED = int(os.environ.get("FAULTS_SEED", str(random.SystemRandom().randrange(10**6))))
-LONGEST = [f"test_{name}.py" for name in ("tracking_server", "network", "signals", "kills", "disk", "prefect")]
+LONGEST = [f"test_{name}.py" for name in ("kills", "signals", "network", "tracking_server", "disk", "prefect")]
 TINY = ["--epochs", "3", "--hidden", "16", "--batch-size", "512"]
 
 Process = subprocess.Popen[str]
