@@ -64,6 +64,8 @@ def space_from(file: Path) -> Space:
         problem = f"{first['loc'][0]}: {first['msg']}" if first["loc"] else first["msg"].removeprefix("Value error, ")
     except (ValueError, TypeError) as error:
         problem = str(error)
+    except OSError as error:
+        raise FieldError("space", f"must be a TOML file: {file}: {error.strerror}") from None
     else:
         return space
     known = ", ".join(field.name for field in fields(Space))

@@ -1,18 +1,17 @@
 """The model that an alias names, followed as the alias moves."""
 
 import asyncio
-import logging
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnist_pipeline.text import printable
 from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.models import load_network
 from mnist_pipeline.tracking.registry import Registry, resolve
 from mnist_pipeline.tracking.store import as_store_errors
 from mnist_pipeline.training.model import Classifier
-
-logger = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Champion:
         except Exception as error:  # the store is away for a moment, or the version cannot be loaded
             if str(error) != self.last_error:
                 state = f"Still serving version {self.loaded.version}" if self.loaded else "Waiting for a model"
-                logger.warning(f"{state}: {error}")
+                print(printable(f"{state}: {error}"), file=sys.stderr, flush=True)
             self.last_error = str(error)
 
 

@@ -109,11 +109,14 @@ def test_a_version_that_took_the_number_of_a_deleted_one_is_served_in_its_place(
     assert champion.last_error is None
 
 
-def test_a_champion_is_waited_for_and_taken_up(trained: Trained, digits: np.ndarray) -> None:
+def test_a_champion_is_waited_for_and_taken_up(
+    trained: Trained, digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
     mlflow = MlflowClient()
     source = mlflow.get_model_version("mnist-mlp", str(trained.model.number))
     with TestClient(create_app("models:/awaited@champion", poll_interval=0.1), base_url=BASE) as web:
         assert (web.get("/health").status_code, web.get("/ready").status_code) == (200, 503)
+        assert "Waiting for a model: there is no model awaited in" in capsys.readouterr().err
         for answer in (web.post("/predict", json=digits[0].tolist()), web.get("/model")):
             assert answer.status_code == 503
             assert "there is no model awaited in" in answer.json()["detail"]

@@ -201,6 +201,11 @@ def test_a_space_is_read_from_a_toml_file(tmp_path: Path) -> None:
     assert space_from(file) == Space(lr=(0.001, 0.01), optimizer=("adam",), layers=(2,))
 
 
+def test_a_space_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FieldError, match=r"^space must be a TOML file: .*/none.toml: No such file or directory$"):
+        space_from(tmp_path / "none.toml")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
