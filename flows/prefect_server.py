@@ -39,6 +39,7 @@ SHORT_LIVED = {
 OTHER_PORT = 'make server ARGS="--port 4201" or PREFECT_UI_URL=http://127.0.0.1:4201 takes another'
 
 BOOTED = b"booted"
+MAX_BOOT = 60  # seconds
 SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
 
 
@@ -205,9 +206,11 @@ def _serve(listener: socket.socket, *, schedules: bool) -> None:
         if server is None:
             startup.exit_now()
         server.should_exit = True
-        if server.started:  # else it may be creating its database, and then ends by itself
-            time.sleep(SHUTDOWN_TIMEOUT)
-            startup.exit_now()
+        deadline = time.monotonic() + MAX_BOOT
+        while not server.started and time.monotonic() < deadline:  # it may be creating its database
+            time.sleep(0.1)
+        time.sleep(SHUTDOWN_TIMEOUT)  # it would wait for ever if it was stopped while its services started
+        startup.exit_now()
 
     threading.Thread(target=end_with_parent, daemon=True).start()
 
