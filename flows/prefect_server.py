@@ -39,7 +39,7 @@ SHORT_LIVED = {
 OTHER_PORT = 'make server ARGS="--port 4201" or PREFECT_UI_URL=http://127.0.0.1:4201 takes another'
 
 BOOTED = b"booted"
-MAX_BOOT = 60  # seconds
+MAX_BOOT = 60  # seconds that a server which is to end may take to create its database
 SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
 
 

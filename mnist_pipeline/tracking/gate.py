@@ -83,7 +83,8 @@ def decide(
 
     wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
     p_value = mcnemar(wins, losses)
-    evidence = "no evidence that it is worse" if p_value >= gate.significance else "significantly worse"
+    may_be_chance = p_value >= gate.significance
+    evidence = "no evidence that it is worse" if may_be_chance else "significantly worse"
     loss = largest_loss(wins, losses, total=len(labels), significance=gate.significance)
     falls = champion.recall - challenger.recall
     worst, classes = int(np.argmax(falls)), challenger.classes
@@ -93,7 +94,7 @@ def decide(
         floor,
         Check(
             "significance",
-            p_value >= gate.significance,
+            may_be_chance,
             f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's one-sided p {p_value:.2g})",
             f"at least {gate.significance}",
             "significance",

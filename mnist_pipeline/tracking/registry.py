@@ -270,11 +270,10 @@ def resolve(uri: str) -> tuple[Registry, int]:
     name, alias, number = match.groups()
     registry = Registry(name)
     version = registry.version(alias) if alias else int(number)
-    versions = registry.versions
-    if version is None or (number and version not in versions):
+    if version is None or (number and version not in registry.versions):
         registry.check_exists()
         remedy = registry.known_versions
-        if versions and alias == "champion":
+        if alias == "champion" and (versions := registry.versions):
             remedy += f"; {registry.promote_command(versions[-1])} makes version {versions[-1]} the champion"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
     ledger.check_not_pruned(client().get_model_version(name, str(version)))
