@@ -1,13 +1,13 @@
 # The commands that people and CI share. Options go into ARGS: make train ARGS="--epochs 3"
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
+BIN := .venv/bin
 VENV := .venv/installed
 # A module is compiled when it is first imported: to compile all that torch brings takes a minute
 PIP_OPTIONS := --disable-pip-version-check --no-compile --constraint constraints.txt
 # A file's tests share what they start; files are begun in the order in which they are collected
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start train test test-quick test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean reset
+.PHONY: start train test test-quick test-system test-browser test-cluster test-faults check audit format api ui server serve bench bench-sweep constraints clean reset
 
 train: $(VENV)
 	$(BIN)/python flows/train_flow.py $(ARGS)
@@ -23,6 +23,10 @@ test: $(VENV)
 # The library's tests that need neither a training by the flow nor several seconds
 test-quick: $(VENV)
 	$(BIN)/pytest -m "not slow" tests/test_config.py tests/test_house.py tests/data tests/training $(ARGS)
+
+# These three together, as CI runs them: where one waits another works
+test-system: $(VENV) .venv/browser .venv/cluster .venv/faults
+	$(BIN)/pytest $(PARALLEL) -m "browser or cluster or faults" tests/browser tests/cluster tests/faults $(ARGS)
 
 # The page and the MLflow UI in a real browser: Debian's Chromium, as playwright would download its own
 test-browser: $(VENV) .venv/browser
@@ -120,5 +124,5 @@ clean:
 # Back to before the first run: deletes what the flows wrote beside the code, once it is confirmed
 STATE := mlflow.db* mlflow.lock mlartifacts optuna.db* served.db* corrections in_progress .prefect MNIST_data
 reset:
-	@printf 'Delete all runs, models, checkpoints and data in %s? [y/N] ' '$(CURDIR)'; read -r answer; \
+	@printf 'Delete all runs, models, checkpoints and data in %s? [y/N] ' "$$PWD"; read -r answer; \
 	if [ "$$answer" = y ]; then rm -rf $(STATE); else echo 'Nothing was deleted.'; fi

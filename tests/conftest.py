@@ -27,6 +27,14 @@ from mnist_pipeline.data.source import DataSource  # noqa: E402
 from mnist_pipeline.data.splits import Splits, load_splits  # noqa: E402
 from mnist_pipeline.tracking import sqlite, store  # noqa: E402
 
+# The files that take minutes, the longest first: what takes long must not begin last
+LONGEST = ["test_machines", "test_kills", "test_tracking_server", "test_network", "test_disk", "test_signals"]
+LONGEST += ["test_loop_example", "test_prefect", "test_sweep_flow", "test_database"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(autouse=True)
 def same_store_afterwards() -> Iterator[None]:

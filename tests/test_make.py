@@ -1,5 +1,6 @@
 """What the flows leave behind: git ignores it, and `make reset` deletes it once that is confirmed."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def test_reset_deletes_what_the_flows_left_behind_if_that_is_confirmed(
     subprocess.run(make, cwd=tmp_path, input=answer, text=True, check=True, capture_output=True)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == set(kept or ["README.md", *LEFT])
+
+
+def test_a_path_may_have_spaces_and_quotes(tmp_path: Path) -> None:
+    project = tmp_path / 'it\'s "mine" now'
+    (project / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copyfile(ROOT / name, project / name)
+    (project / ".venv" / "installed").touch()
+    python = project / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "--silent", "-C", project, "train", "ARGS=--epochs 3"], text=True, capture_output=True
+    )
+    assert (made.returncode, made.stdout) == (0, "flows/train_flow.py --epochs 3\n"), made.stderr

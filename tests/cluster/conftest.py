@@ -22,10 +22,6 @@ PROJECT = ("flows", "tasks", "mnist_pipeline", "docs/lost-runs.yaml", "prefect.y
 PATIENCE = 300  # seconds: generous, as the machine may be busy
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != "test_machines.py")  # as long as all others together: begun first
-
-
 class Machine:
     """A folder with a copy of the project, a home, and an environment that holds nothing else."""
 

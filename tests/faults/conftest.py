@@ -22,7 +22,6 @@ from mnist_pipeline.config import ROOT
 KILLS = int(os.environ.get("FAULTS_KILLS", "8"))
 REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "600"))
 SEED = int(os.environ.get("FAULTS_SEED", str(random.SystemRandom().randrange(10**6))))
-LONGEST = [f"test_{name}.py" for name in ("kills", "signals", "network", "tracking_server", "disk", "prefect")]
 TINY = ["--epochs", "3", "--hidden", "16", "--batch-size", "512"]
 
 Process = subprocess.Popen[str]
@@ -36,7 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture

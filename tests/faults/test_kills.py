@@ -116,7 +116,7 @@ def test_after_a_signal_both_states_agree_and_the_next_command_resumes(
     project: Project, chance: random.Random, lasts: float
 ) -> None:
     slowest = 0.0
-    for sign in [signal.SIGINT, signal.SIGTERM] * max(2, KILLS // 7):
+    for sign in [signal.SIGINT, signal.SIGTERM] * max(1, KILLS // 8):
         when = chance.uniform(2, lasts)  # before that, not even Python listens
         process = project.train()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -47,7 +47,7 @@ def start(project: Project, command: str) -> Process:
 def test_a_signal_at_any_moment_ends_it_within_ten_seconds(
     command: str, number: signal.Signals, used: Project, chance: random.Random
 ) -> None:
-    for _ in range(max(2, KILLS // 4)):
+    for _ in range(max(1, KILLS // 8)):
         process = start(used, command)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=chance.uniform(0.05, 8))
