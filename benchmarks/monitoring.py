@@ -10,11 +10,11 @@ import cyclopts
 import numpy as np
 import torch
 
-from mnist_pipeline import monitoring
 from mnist_pipeline.config import FAST
 from mnist_pipeline.data import drift, mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Examples, load_splits
+from mnist_pipeline.monitoring import verdict
 from mnist_pipeline.training.evaluation import coverage, predict
 from mnist_pipeline.training.loop import fit, torch_threads
 from mnist_pipeline.training.model import MLP
@@ -42,7 +42,7 @@ def main(*, draws: int = 1000, sizes: tuple[int, ...] = (50, 100, 300, 1000)) ->
                 )  # neither learnt from nor compared with
                 part = Examples(splits.test.pixels[chosen], test[chosen].argmax(dim=1), sha256="")
                 shifts = drift.shifts(profile, part)
-                shifts.append(monitoring.confidence_shift(table, test[chosen].amax(dim=1).numpy()))
+                shifts.append(verdict.confidence_shift(table, test[chosen].amax(dim=1).numpy()))
                 verdicts = {shift.verdict for shift in shifts}
                 worst = "large" if "large" in verdicts else "moderate" if "moderate" in verdicts else ""
                 if worst:

@@ -19,7 +19,7 @@ from scene import Scene
 
 from mnist_pipeline.batch_inference import warnings
 from mnist_pipeline.config import CHAMPION, ROOT
-from mnist_pipeline.data import preprocessing
+from mnist_pipeline.data.pictures import preprocessing
 from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import registry, store
 from mnist_pipeline.tracking.models import load_network

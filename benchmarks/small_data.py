@@ -15,7 +15,7 @@ from mnist_pipeline.data import mnist
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits, load_splits
 from mnist_pipeline.training.evaluation import score
-from mnist_pipeline.training.loop import fit, fit_batch_size
+from mnist_pipeline.training.loop import adapt_batch_size, fit
 from mnist_pipeline.training.model import MLP
 
 SEEDS = 2
@@ -38,11 +38,11 @@ def main() -> None:
 def configs() -> Iterator[tuple[int, TrainConfig]]:
     for size, epochs in ((400, 3), (400, 10), *((size, 30) for size in SIZES)):
         config = replace(FAST, epochs=epochs)
-        chosen = fit_batch_size(config, images=size).batch_size
+        chosen = adapt_batch_size(config, images=size).batch_size
         for batch_size in sorted({4, 8, 16, chosen, min(256, size)}):
             yield size, replace(config, batch_size=batch_size)
     for schedule in (FAST, replace(FAST, schedule="constant", lr=0.002)):
-        config = fit_batch_size(replace(schedule, epochs=60), images=1000)
+        config = adapt_batch_size(replace(schedule, epochs=60), images=1000)
         for patience in (0, 5, 10):
             yield 1000, replace(config, patience=patience, validation=0.1)
 

@@ -106,8 +106,8 @@ def prefect_server() -> Iterator[None]:
 
 def answer(file: Path, night: int, images: np.ndarray, classes: tuple[str, ...]) -> None:
     """Log a day's answers, of some of `images`, as the server does."""
-    from mnist_pipeline.served import Served
-    from mnist_pipeline.served_log import ServedLog
+    from mnist_pipeline.monitoring.log import ServedLog
+    from mnist_pipeline.monitoring.served import Served
 
     rng = np.random.default_rng(night)
     with contextlib.closing(ServedLog(file, keep=KEPT)) as log:

@@ -65,6 +65,7 @@ def train(
 ) -> None:
     """Train a multilayer perceptron on MNIST, or on your own images, track the run and register the model."""
     check(seeds >= 1, "seeds", seeds, "at least 1")
+    check(config.seed + seeds <= 2**63, "seed", config.seed, f"below 2**63, as all {seeds} seeds must be")
 
 
 def retrain(
@@ -173,9 +174,9 @@ def parse(
 
     Exit if it only asks for help, or names one of the `others`, which is then carried out.
     """
-    recipe = "fast" if command is inspect else ""
-    epilogue = _describe_recipes() if "config" in signature(command).parameters else ""
-    app = make_app(help_epilogue=epilogue, config=partial(_apply_recipe, recipe))
+    config = signature(command).parameters.get("config")
+    epilogue = _describe_recipes() if config else ""
+    app = make_app(help_epilogue=epilogue, config=partial(_apply_recipe, config.default.recipe if config else ""))
     app.default(command)
     for other in others:
         app.command(other)
@@ -254,7 +255,7 @@ def _explain_usage(error: CycloptsError) -> str:
 
 
 def _apply_recipe(default: str, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Set the options that are not given as the recipe does that is named, or else the command's own."""
+    """Set the options that are not given as the recipe does that is named, or else the command's default."""
     given = arguments.get("--recipe", None)
     recipe = given.tokens[-1].value if given and given.tokens else default
     if preset := RECIPES.get(recipe):  # type: ignore[call-overload]

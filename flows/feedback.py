@@ -1,7 +1,6 @@
 """The command lines about what was served: what is watched, and the review of corrections."""
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +8,14 @@ from cyclopts import Parameter
 
 from flows import cli
 from flows.cron import check_cron
-from mnist_pipeline import review as sheets
 from mnist_pipeline.config import REFERENCE, FieldError, Gate, TrainConfig, check
 from mnist_pipeline.data.source import DataSource
-from mnist_pipeline.served import contradicting
-from mnist_pipeline.served_log import FILE
-from mnist_pipeline.server_logs import existing_log, is_address
+from mnist_pipeline.monitoring import review as sheets
+from mnist_pipeline.monitoring.fetch import existing_log, is_address
+from mnist_pipeline.monitoring.log import FILE
+from mnist_pipeline.monitoring.options import Watch, different_logs, review_command
+from mnist_pipeline.monitoring.served import contradicting
 from mnist_pipeline.text import counted, printable
-from mnist_pipeline.watch import Watch, different_logs
 
 OUT = Path("corrections-to-review")
 AT_ONCE = 1000  # corrections in one table
@@ -84,13 +83,11 @@ def review(
         return
     unreviewed = {each.id for each in waiting if not each.review}
     if (table := out / sheets.TABLE).exists() and unreviewed & sheets.read(table).keys():
-        raise FieldError("out", f"has a table that someone may be filling in: --apply {table}, or name another folder")
+        carry_out = review_command(log, "--apply", str(table))
+        raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
-    quoted = shlex.quote(str(table))
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
         f"{shown}{counted(len(waiting), 'correction')} to be reviewed: look at {printable(str(sheet))}, write accept or"
     )
-    print(
-        printable(f"reject into the last column of {table}, and: python flows/monitor_flow.py review --apply {quoted}")
-    )
+    print(f"reject into the last column of {printable(str(table))}, and: {review_command(log, '--apply', str(table))}")

@@ -29,7 +29,7 @@ from tasks.inspect import find_label_issues, fold
 from tasks.notify import notify_of_state
 from tasks.split import split
 from tasks.track import parent_run, reconcile_runs
-from tasks.train import fit_to_data
+from tasks.train import adapt_to_data
 from tasks.validate import validate
 
 MAX_SHOWN = 20
@@ -71,7 +71,7 @@ def inspect_flow(
     """Predict each image of train and test by a network that has not seen it, and list the labels that look wrong."""
     reconcile_runs()
     splits = split(download(source), source)
-    config = fit_to_data(config, splits)
+    config = adapt_to_data(config, splits)
     part, folds = development(splits, folds=inspection.folds, seed=config.seed)
     check_trainable(config, splits.schema, images=int((folds != 0).sum()))
     params = asdict(config) | {"folds": inspection.folds, "dataset": source.name, "data_sha256": splits.sha256}

@@ -14,19 +14,21 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from flows import schedule
 from flows.retrain_flow import retrain_flow
 from flows.train_flow import Config
-from mnist_pipeline import review
 from mnist_pipeline.config import REFERENCE, Gate, TrainConfig
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
-from mnist_pipeline.monitoring import Watched
-from mnist_pipeline.tracking.registry import resolve
-from mnist_pipeline.watch import Watch
+from mnist_pipeline.monitoring import review
+from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.verdict import Watched
+from mnist_pipeline.tracking import runs
+from mnist_pipeline.tracking.registry import Registry, resolve
 from tasks.monitor import read_logs, watch_answers
 from tasks.notify import notify_of_state
 from tasks.track import parent_run, reconcile_runs, tag_flow_run
@@ -54,6 +56,7 @@ def monitor_flow(
     tag_flow_run(watched.verdict)
     message = watched.message
     if watch.retrain and watched.verdict == "retrain":
+        _compare_configs(config, registry, version)
         message += f". {_retrain(watched, config, source, gate)}"
     return Completed(message=message, data=watched)
 
@@ -65,6 +68,16 @@ def _retrain(watched: Watched, config: TrainConfig, source: DataSource, gate: Ga
     if state.is_failed() or state.is_crashed():
         state.result()  # raises what went wrong
     return state.message or ""
+
+
+def _compare_configs(config: TrainConfig, registry: Registry, champion: int) -> None:
+    """Warn if the gate will compare more than the corrections."""
+    before = runs.name_of(registry.run_of(champion))
+    if before not in ("", str(config)):
+        get_run_logger().warning(
+            f"The champion's config is {before}, and this retraining's {config}: the gate compares these as well. "
+            "With the champion's own options, it compares what the corrections are worth"
+        )
 
 
 def serve(cron: str, timezone: str, parameters: dict[str, Any]) -> None:

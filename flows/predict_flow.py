@@ -62,6 +62,6 @@ if __name__ == "__main__":
     if predicted.unclear:
         print(f"{counted(predicted.unclear, 'prediction')} with a warning: the column of that name says why")
     if predicted.unreadable:
-        print(f"{counted(len(predicted.unreadable), 'image')} could not be read, and were left out")
+        print(f"{counted(len(predicted.unreadable), 'image')} not read, and left out")
     for what, count in predicted.left_out.items():
         print(f"Left out: {what}: {count:,}")

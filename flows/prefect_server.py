@@ -175,7 +175,10 @@ class _OwnServer:
 
 def _lasting_address() -> str:
     """Return where this project's lasting server listens once it is started: links lead there."""
-    return os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200").rstrip("/")
+    address = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200").rstrip("/")
+    if not re.fullmatch(r"https?://[^/:]+(:\d{1,5})?(/.*)?", address):
+        raise ValueError(f"PREFECT_UI_URL must be an address such as http://127.0.0.1:4200, not {address}")
+    return address
 
 
 def _find_lasting_server() -> str | None:

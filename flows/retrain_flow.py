@@ -35,7 +35,7 @@ from tasks.notify import notify_of_state
 from tasks.report import report_decision, report_results, write_report
 from tasks.split import split
 from tasks.track import mlflow_run, reconcile_runs, tag_flow_run
-from tasks.train import fit_to_data
+from tasks.train import adapt_to_data
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def retrain_flow(
             return Cancelled(message="Another retraining is running")
         registry = Registry(source.model_name)
         splits = split(download(source), source)
-        config = fit_to_data(config, splits)
+        config = adapt_to_data(config, splits)
         if skip_unchanged and (version := settled(registry, fingerprint(config, splits))):
             tag_flow_run("skipped")
             message = f"Skipped: config, data and code are those of {version}"

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import threading
 from concurrent.futures import wait
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from prefect import Flow
@@ -12,6 +11,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
+from pydantic_core import to_jsonable_python
 
 from flows.cron import next_run
 from mnist_pipeline.process import Stopped, stoppable
@@ -41,23 +41,12 @@ def _serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, paramet
         name=name,
         description=f"Runs on the schedule of `python flows/{flow.name}_flow.py --cron`.",
         schedule=Cron(cron, timezone=timezone),
-        parameters={key: as_json(value) for key, value in parameters.items()},
+        parameters=to_jsonable_python(parameters),  # dataclasses as their fields, which the flow reads back
         # A run that is due while another is running is cancelled rather than queued: runs never pile up.
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
     print(f"{flow.name}: at {cron} ({timezone}); Prefect shows it on {get_current_settings().ui_url}", flush=True)
     _run_until_signal(runner)
-
-
-def as_json(value: Any) -> Any:
-    """Return what the API takes and the flow reads back: a dataclass as its fields, a path as its name."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {key: as_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [*map(as_json, value)]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _run_until_signal(runner: Runner) -> None:

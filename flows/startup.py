@@ -56,7 +56,8 @@ def resume_gc() -> None:
 def quick_exit(report: Callable[[BaseException], int]) -> None:
     """Exit as soon as all exit handlers have run, with the exit code that `report` returns for an error.
 
-    The interpreter would spend two seconds freeing its objects, which the end of the process does in no time.
+    The interpreter would spend two seconds freeing its objects, which the end of the process does in no time. To end
+    with another code than 0, raise an error: the one of `sys.exit` is not known here.
     """
     code = 0
 
@@ -103,8 +104,10 @@ def command() -> Iterator[None]:
             this_process = processes.process_id(store.in_progress_folder())
             with store.as_store_errors(), tags(this_process), stop_if_cancelled(this_process):
                 yield
-        except BaseException:
+        except BaseException as error:
             processes.mark_crashed()  # Prefect's API may not have heard how the run ended
+            if isinstance(error, SystemExit):  # some library's
+                raise RuntimeError(f"the process was to be ended with {error.code}") from error
             raise
 
 

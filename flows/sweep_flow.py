@@ -90,7 +90,7 @@ def search_and_train(name: str, search: Search, space: Space, source: DataSource
     """Search until the study `name` has all of its trials, then train the best config and let the gate decide."""
     splits = split(download(source), source)
     images = len(splits.train) * 4 // 5  # a validation fifth is cut off
-    space = optuna_search.fit_space(space, images=images)
+    space = optuna_search.adapt_space(space, images=images)
     largest = TrainConfig(batch_size=max(space.batch_size), hidden=(max(space.units),) * max(space.layers))
     check_trainable(largest, splits.schema, images=images)
     client = cluster_client()

@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the other imports: a signal or a bad option
 
     options = cli.start(cli.train)
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
@@ -34,7 +35,7 @@ from tasks.register import promote_first, register
 from tasks.report import report_results, write_report
 from tasks.split import split
 from tasks.track import mlflow_run, parent_run, reconcile_runs
-from tasks.train import fit_to_data, train
+from tasks.train import adapt_to_data, train
 from tasks.validate import validate
 from tasks.visualize import visualize
 
@@ -76,8 +77,9 @@ def _page(url: str | None, ui: str | None) -> str:
     """Return where a page opens, and how to start the UI that shows it if none is up."""
     if not ui:
         return f"{url}"
-    targets = {"mlflow": "ui", "prefect": "server"}
-    command = f"make -C {CODE} {targets[ui]}" if (CODE / "Makefile").exists() else f"python -m flows.ui {ui}"
+    command = f"python -m flows.ui {ui}"
+    if (CODE / "Makefile").exists():
+        command = shlex.join(["make", "-C", str(CODE), {"mlflow": "ui", "prefect": "server"}[ui]])
     return f"{command}\n                  {url}"
 
 
@@ -96,7 +98,7 @@ def train_flow(
     """
     reconcile_runs()
     splits = split(download(source), source)
-    config = fit_to_data(config, splits)
+    config = adapt_to_data(config, splits)
     params, name = asdict(config) | {"seeds": seeds}, f"{config}, {seeds} seeds"
     several = parent_run(params, name=name, experiment=source.name) if seeds > 1 else nullcontext()
     with several as parent:
@@ -144,5 +146,7 @@ if __name__ == "__main__":
         trained = train_flow(**options)
     print(f"\n{trained}")
     if trained.model.alias != "champion":
-        command = Registry(trained.model.name).promote_command(trained.model.number)
-        print(f"Champion          as before; this makes the new version the champion:\n                  {command}")
+        registry = Registry(trained.model.name)
+        champion = f"version {registry.champion}" if registry.champion else "none"
+        print(f"Champion          {champion}, as before; this makes the new version the champion:")
+        print(f"                  {registry.promote_command(trained.model.number)}")

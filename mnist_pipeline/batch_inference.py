@@ -20,7 +20,7 @@ from mnist_pipeline.training.loop import torch_threads
 
 Model = Callable[[torch.Tensor], torch.Tensor]  # uint8 images (N, H, W) → probabilities (N, classes)
 BATCH_SIZE = 2048  # images that fit into a core's cache
-UNSURE = 0.5  # a picture whose likeliest class is less likely than this is unclear
+LIKELY = 0.5  # a picture is unclear if none of its classes has so high a probability
 WRITERS = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
 
 
@@ -34,8 +34,8 @@ def warnings(of_pictures: Sequence[str], probabilities: np.ndarray) -> list[str 
     """Return why each picture is unclear, to its reader or to the model; nothing of images that are no pictures."""
     if not of_pictures:
         return [None] * len(probabilities)
-    unsure = ["no class is likely" if best < UNSURE else None for best in probabilities.max(axis=1, initial=0)]
-    return [warning or other for warning, other in zip(of_pictures, unsure, strict=True)]
+    of_model = ["no class is likely" if best < LIKELY else None for best in probabilities.max(axis=1, initial=0)]
+    return [of_picture or other for of_picture, other in zip(of_pictures, of_model, strict=True)]
 
 
 def unsure(
@@ -48,8 +48,8 @@ def unsure(
     if not min_confidence:
         return np.zeros(len(images), bool)
     blank = images.min(axis=(1, 2), initial=255) == images.max(axis=(1, 2), initial=0)
-    doubtful = np.array([bool(each) for each in of_pictures] or [False] * len(images), bool)
-    found: np.ndarray = blank | doubtful | (probabilities.max(axis=1, initial=0) < min_confidence)
+    unclear = np.array([bool(each) for each in of_pictures] or [False] * len(images), bool)
+    found: np.ndarray = blank | unclear | (probabilities.max(axis=1, initial=0) < min_confidence)
     return found
 
 
@@ -82,8 +82,7 @@ def write(
             for chunk in chunks:
                 probabilities = predict(model, chunk.images)
                 table = _table(chunk, probabilities, version, classes, text)
-                doubtful = unsure(chunk.images, probabilities, chunk.warnings, min_confidence)
-                table = _without_predictions(table, doubtful)
+                table = _without_predictions(table, unsure(chunk.images, probabilities, chunk.warnings, min_confidence))
                 if split:
                     table = table.append_column("number", pa.array(_numbers(table), pa.string()))
                 if writer is None:

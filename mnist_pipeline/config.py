@@ -242,4 +242,4 @@ def check_predictions_file(out: Path) -> None:
     """Raise `FieldError` if no predictions can be written to `out`."""
     check(out.suffix.lower() in PREDICTION_SUFFIXES, "out", out, "a name that ends in .parquet or .csv")
     check(out.parent.is_dir(), "out", out, "in an existing folder")
-    check(not out.is_dir(), "out", out, "a file rather than a folder")
+    check(out.is_file() or not out.exists(), "out", out, "a file")  # neither a folder nor a pipe

@@ -12,6 +12,7 @@ ENVIRONMENT = {  # unless it is set already
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
 }
 TOKEN = "MNIST_PIPELINE_TOKEN"  # the variable that names what clients of the server must know
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -32,13 +33,25 @@ def amend_environment() -> None:
     except RuntimeError:  # a user whom the system does not know; Prefect and MLflow ask while they are imported
         os.environ["HOME"] = "/"
     os.environ.pop("MPLBACKEND", None)  # a notebook's cannot be imported here, and figures are only saved
+    os.environ["MATPLOTLIBRC"] = os.devnull  # they look the same whatever the user's settings, which may need LaTeX
     os.environ.pop("MLFLOW_REGISTRY_URI", None)  # runs and models are kept in one store, that of the tracking address
     os.environ.pop("WEB_CONCURRENCY", None)  # a hosting service's: each of our servers is one process
+    _check_proxies()
     unproxied = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if unproxied != "*":  # no proxy reaches this machine's own servers
         hosts = dict.fromkeys([*filter(None, unproxied.split(",")), *LOOPBACK])
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
     _open_standard_streams()
+
+
+def _check_proxies() -> None:
+    """Write `socks`, as desktops do, as Prefect's client knows it. Exit if a proxy is one that this cannot use."""
+    for name in PROXIES:
+        scheme, separator, rest = os.environ.get(name, "").partition("://")
+        if separator and scheme == "socks":
+            os.environ[name] = f"socks5://{rest}"
+        elif separator and scheme not in ("http", "https", "socks5", "socks5h"):
+            sys.exit(f"{name} names a proxy by {scheme}://, which cannot be used: http, https, socks5 and socks5h can")
 
 
 def _open_standard_streams() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from mnist_pipeline.environment import amend_environment
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal is closed
 SHUTDOWN_TIMEOUT = 6  # seconds that a process may take to end tidily
 RAISE_AGAIN = 0.01  # seconds after which `Stopped` is raised again if nothing came of it
 
@@ -84,7 +84,7 @@ def run(command: list[str]) -> int:
             return process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):  # nothing of it is left
-                for number in (signal.SIGTERM, *[0] * 30, signal.SIGKILL):
+                for number in (signal.SIGTERM, *[0] * 30, signal.SIGKILL):  # 0 only asks whether it is still there
                     os.killpg(process.pid, number)
                     time.sleep(0.1)
                     process.poll()
@@ -122,4 +122,5 @@ def _comes_of_stopped(error: BaseException | None) -> bool:
 
 def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in SIGNALS:
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, handler)

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mnist_pipeline.text import from_spreadsheet, printable
@@ -43,7 +43,15 @@ def rows_of(file: Path, *required: str) -> Iterator[tuple[str, dict[str, str]]]:
         raise ValueError(f"{file.name}, row {above + reader.line_num}: {error}") from None
 
 
-def same(cell: str, text: str) -> bool:
+def meant(cell: str, names: Sequence[str]) -> str | None:
+    """Return which of `names` a cell means, even if a spreadsheet has changed it; None if that is not clear."""
+    if cell in names:
+        return cell
+    alike = [name for name in names if _is_alike(cell, name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_alike(cell: str, text: str) -> bool:
     """Return whether a spreadsheet may have made `cell` of `text`: 7 of 007, TRUE of true, another form of é."""
     one, other = (unicodedata.normalize("NFC", each).casefold() for each in (cell, text))
     return one == other or (one.isdecimal() and other.isdecimal() and int(one) == int(other))

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # controls, and what is not UTF-8
@@ -48,6 +48,13 @@ def from_spreadsheet(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return `number` with its noun: 1 image, 2 images."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the first of `names`, and how many more there are."""
+    first = [*names]
+    more = f", and {len(first) - most:,} more" if len(first) > most else ""
+    return ", ".join(first[:most]) + more
 
 
 def percent(share: float, digits: int = 2) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from mnist_pipeline import batch_inference
-from mnist_pipeline.data.preprocessing import Reading
+from mnist_pipeline.data.pictures.preprocessing import Reading
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.served import Served, Source
+from mnist_pipeline.monitoring.served import Served, Source
 from serving.champion import Loaded
 from serving.log import LogWriter
 from serving.metrics import Metrics
@@ -43,11 +43,11 @@ class Answers:
         begun = time.perf_counter()
         classes = loaded.network.schema.classes
         content = read(body, loaded.network.schema)
-        pixels, doubts = (content.pixels, [content.warning]) if isinstance(content, Reading) else (content, [])
+        pixels, of_picture = (content.pixels, [content.warning]) if isinstance(content, Reading) else (content, [])
         with torch.inference_mode():
             probabilities = loaded.network(torch.from_numpy(pixels)).numpy()
-        warnings = batch_inference.warnings(doubts, probabilities)
-        unsure = batch_inference.unsure(pixels, probabilities, doubts, self.min_confidence)
+        warnings = batch_inference.warnings(of_picture, probabilities)
+        unsure = batch_inference.unsure(pixels, probabilities, of_picture, self.min_confidence)
         seconds = time.perf_counter() - begun  # of each image, as its answer comes with those of the others
         served = [
             Served(
@@ -58,11 +58,11 @@ class Answers:
                 pixels=image,
                 classes=classes,
                 probabilities=row,
-                unsure=bool(doubtful),
+                unsure=bool(is_unsure),
                 warning=warning,
                 seconds=seconds,
             )
-            for image, row, doubtful, warning in zip(pixels, probabilities, unsure, warnings, strict=True)
+            for image, row, is_unsure, warning in zip(pixels, probabilities, unsure, warnings, strict=True)
         ]
         kept = bool(self.log and asked.log and self.log.append(served))
         self.metrics.predicted(loaded.version, [each.label for each in served], int(unsure.sum()))

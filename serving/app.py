@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from mnist_pipeline.config import CHAMPION
-from mnist_pipeline.served import Source
+from mnist_pipeline.monitoring.served import Source
 from mnist_pipeline.web import is_host, protect
 from serving import payload
 from serving.access import HEADERS, Bearer, ResponseHeaders

@@ -1,15 +1,15 @@
 """The model that an alias names, followed as the alias moves."""
 
 import asyncio
-import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mnist_pipeline.text import printable
 from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.models import load_network
-from mnist_pipeline.tracking.registry import Registry, resolve
+from mnist_pipeline.tracking.registry import Registry, parse, resolve
 from mnist_pipeline.tracking.store import as_store_errors
 from mnist_pipeline.training.model import Classifier
 
@@ -20,8 +20,9 @@ class Loaded:
 
     name: str
     version: int
-    identity: tuple[int, int]
+    created: datetime
     network: Classifier
+    aliases: dict[str, int]  # of the model, when the card was made
     card: dict[str, Any]  # what is known of it
 
 
@@ -36,7 +37,8 @@ class Champion:
         self.uri = uri
         self.loaded: Loaded | None = None
         self.last_error: str | None = None  # why `loaded` may lag behind the alias
-        if not re.fullmatch("models:/[^/@]+@.+", uri):
+        _, alias, _ = parse(uri)
+        if not alias:
             resolve(uri)
         self.poll()
 
@@ -51,14 +53,12 @@ class Champion:
         try:
             with as_store_errors():
                 registry, version = resolve(self.uri)
-                if self.loaded and registry.identity(version) == self.loaded.identity:
-                    latest = replace(self.loaded, card=versions.card(registry, version))
-                else:
-                    latest = load(registry, version)
-                    if self.loaded or self.last_error:
-                        before = f", in place of {self.loaded.version}" if self.loaded else ""
-                        print(f"Serving version {version} of {registry.name}{before}", flush=True)
+                before, latest = self.loaded, load(registry, version, self.loaded)
             self.loaded = latest  # one assignment: there is always one whole model
+            if before and latest.network is not before.network:
+                print(f"Serving version {version} of {registry.name}, in place of {before.version}", flush=True)
+            elif self.last_error and not before:
+                print(f"Serving version {version} of {registry.name}", flush=True)
             self.last_error = None
         except Exception as error:  # the store is away for a moment, or the version cannot be loaded
             if str(error) != self.last_error:
@@ -67,7 +67,11 @@ class Champion:
             self.last_error = str(error)
 
 
-def load(registry: Registry, version: int) -> Loaded:
-    """Load a version, and what the registry says of it."""
-    identity, card = registry.identity(version), versions.card(registry, version)
-    return Loaded(registry.name, version, identity, load_network(registry.uri(version)), card)
+def load(registry: Registry, version: int, before: Loaded | None = None) -> Loaded:
+    """Load a version, and what the registry says of it, unless that is what is loaded already."""
+    created, aliases = registry.created(version), registry.aliases
+    same = before if before and (before.version, before.created) == (version, created) else None
+    if same and same.aliases == aliases:
+        return same  # the card would take reading all of the ledger
+    network = same.network if same else load_network(registry.uri(version))
+    return Loaded(registry.name, version, created, network, aliases, versions.card(registry, version))

@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
-from mnist_pipeline.served import Served
-from mnist_pipeline.served_log import FILE, KEEP, NotALogError, ServedLog
-from mnist_pipeline.server_logs import existing_log
+from mnist_pipeline.monitoring.fetch import existing_log
+from mnist_pipeline.monitoring.log import FILE, KEEP, NotALogError, ServedLog
+from mnist_pipeline.monitoring.served import Served
 from mnist_pipeline.text import counted
 
 logger = logging.getLogger("uvicorn.error")

@@ -11,8 +11,8 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from mnist_pipeline.data import preprocessing
-from mnist_pipeline.data.preprocessing import ImageError, ImageTooLargeError, Reading
+from mnist_pipeline.data.pictures import preprocessing
+from mnist_pipeline.data.pictures.preprocessing import ImageError, ImageTooLargeError, Reading
 from mnist_pipeline.data.schema import Schema
 
 MAX_BODY = 10 * 2**20  # bytes: a large photograph's

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
@@ -15,10 +16,18 @@ NEEDLESS = (
 
 
 class Console(PrefectConsoleHandler):
-    """Prefect's handler, less what is better said elsewhere: a command ends with its result, or its error.
+    """Prefect's handler, without what is better said elsewhere: a command ends with its result, or its error.
 
     `PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS` names it, so that the processes that a command starts use it too.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.console.on_broken_pipe = self._fall_silent  # type: ignore[method-assign]  # rich's own ends the process
+
+    def _fall_silent(self) -> None:
+        """Let the run go on although nobody reads its output any more."""
+        self.console.quiet = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print `record`, unless it is needless."""

@@ -6,11 +6,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from mnist_pipeline import monitoring, review
 from mnist_pipeline.data import drift
-from mnist_pipeline.monitoring import Reference, Watched
-from mnist_pipeline.served import Served
-from mnist_pipeline.server_logs import existing_log
+from mnist_pipeline.monitoring import review, verdict
+from mnist_pipeline.monitoring.fetch import existing_log
+from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.served import Served
+from mnist_pipeline.monitoring.verdict import Reference, Watched
 from mnist_pipeline.text import duration
 from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.logged import load_profile, load_table, load_text
@@ -18,7 +19,6 @@ from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.loop import torch_threads
-from mnist_pipeline.watch import Watch
 
 LATEST = 20  # versions looked at: what one learnt from that was rejected or rolled back is not tried again
 
@@ -29,8 +29,7 @@ def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], lis
 
     An answer from before the version was made is that of another one, whose number it took after the model was deleted.
     """
-    made = Registry(model).identity(version)[1] / 1000
-    since = max(datetime.now(UTC) - duration(watch.since), datetime.fromtimestamp(made, UTC))
+    since = max(datetime.now(UTC) - duration(watch.since), Registry(model).created(version))
     answers: list[Served] = []
     corrections: list[Served] = []
     first_in: dict[str, str] = {}
@@ -51,7 +50,7 @@ def watch_answers(
     answers: list[Served], corrections: list[Served], registry: Registry, version: int, watch: Watch, run: Run
 ) -> Watched:
     """Judge the answers, and record what was found on the run and on the flow run's page."""
-    made_by = versions.card(registry, version)["run_id"] or "none"
+    made_by = registry.run_of(version) or "none"
     tried = versions.runs_turned_down(registry, LATEST)
     reference = Reference(
         version=version,
@@ -60,7 +59,7 @@ def watch_answers(
         learnt=frozenset().union(*(review.learnt(load_text(each, review.TABLE)) for each in tried | {made_by})),
     )
     with torch_threads(1):  # more hurt on a busy machine
-        watched = monitoring.watch(answers, corrections, reference, watch)
+        watched = verdict.watch(answers, corrections, reference, watch)
     run.log_metrics(watched.metrics, step=0)
     run.log_table(watched.rows, "monitoring")
     run.set_tags({"verdict": watched.verdict, "mlflow.note.content": watched.message})

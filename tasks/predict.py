@@ -61,8 +61,8 @@ def predict(
         out, chunks, model, version=version, classes=classes, split=split, min_confidence=min_confidence
     )
     for chunk, probabilities in written:
-        doubtful = batch_inference.unsure(chunk.images, probabilities, chunk.warnings, min_confidence)
-        labels = np.where(doubtful, len(classes), probabilities.argmax(axis=1))
+        unsure = batch_inference.unsure(chunk.images, probabilities, chunk.warnings, min_confidence)
+        labels = np.where(unsure, len(classes), probabilities.argmax(axis=1))
         counts += np.bincount(labels, minlength=len(counts))
         unreadable |= chunk.unreadable
         left_out.update(chunk.left_out)

@@ -13,10 +13,10 @@ from rich.progress import Progress
 
 from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data.splits import Splits, validation_split
-from mnist_pipeline.text import percent
+from mnist_pipeline.text import listed, percent
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.calibration import calibrate
-from mnist_pipeline.training.loop import Epoch, best_epoch, fit, fit_batch_size
+from mnist_pipeline.training.loop import Epoch, adapt_batch_size, best_epoch, fit, without_validation
 from mnist_pipeline.training.model import MLP
 
 FEW = 20  # images to train on a class, below which no recipe learns it well
@@ -32,19 +32,19 @@ class Training:
     stopped: str = ""  # why it ended early, if it did
 
 
-def fit_to_data(config: TrainConfig, splits: Splits) -> TrainConfig:
+def adapt_to_data(config: TrainConfig, splits: Splits) -> TrainConfig:
     """Return `config` with a batch size that fits the training split; warn of a class with too few images."""
-    fitted = fit_batch_size(config, images=len(splits.train))
+    fitted = adapt_batch_size(config, images=len(splits.train))
     if fitted != config:
         get_run_logger().info(
             f"Batches of {fitted.batch_size} rather than {config.batch_size}, for enough steps an epoch: there are "
-            f"{len(splits.train):,} images to train on"
+            f"{without_validation(config, len(splits.train)):,} images to train on"
         )
     counts = splits.train.labels.bincount(minlength=len(splits.schema.classes)).tolist()
     if few := [f"{name} ({n})" for name, n in zip(splits.schema.classes, counts, strict=True) if n < FEW]:
         get_run_logger().warning(
             f"These classes have fewer than {FEW} images to train on, from which no recipe learns a class well: "
-            f"{', '.join(few[:5])}{' …' * (len(few) > 5)}. Add images, or leave these classes out"
+            f"{listed(few)}. Add images, or leave these classes out"
         )
     return fitted
 

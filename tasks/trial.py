@@ -69,8 +69,12 @@ def _parts(source: DataSource, data_sha256: str) -> tuple[Examples, Examples, in
 
 def _should_prune(sweep: str, number: int, epoch: int, accuracy: float) -> bool:
     """Ask the sweep's own process, which alone has the study."""
+    answers = Queue(f"{sweep}-answer-{number}")
     Queue(f"{sweep}-reports").put((number, epoch, accuracy))
-    return bool(Queue(f"{sweep}-answer-{number}").get())
+    while True:
+        answered, prune = answers.get()
+        if answered == epoch:  # and not what a worker asked that was killed before it heard
+            return bool(prune)
 
 
 @contextmanager
@@ -87,7 +91,7 @@ def answer_pruning_questions(trials: dict[int, optuna.Trial], client: Client, sw
                 prune = trials[number].should_prune()
             except Exception as error:  # whoever asks waits for an answer
                 get_logger("trial").warning(f"Trial {number} is not pruned, as the study cannot be asked: {error}")
-            Queue(f"{sweep}-answer-{number}", client=client).put(prune)
+            Queue(f"{sweep}-answer-{number}", client=client).put((epoch, prune))
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()

@@ -7,12 +7,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from mnist_pipeline import review
 from mnist_pipeline.data import drift, manifest, validation
 from mnist_pipeline.data.drift import Profile
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.data.validation import DataError, Finding
+from mnist_pipeline.monitoring import review
 from mnist_pipeline.tracking.logged import load_profile, load_training_hashes
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.runs import Run
@@ -44,7 +44,7 @@ def validate(splits: Splits, run: Run) -> list[Finding]:
     for name in (review.TABLE, review.SHEET):  # which corrections this version learns from
         if splits.extra and (file := splits.extra.folder / name).is_file():
             run.log_file(file)
-    if champion_run := registry.champion_run:
+    if champion_run := registry.run_of(registry.champion):
         reference = load_profile(champion_run)
         if reference:
             against = [*_report_drift(reference, splits, run), *_find_learnt(champion_run, splits)]
@@ -63,10 +63,13 @@ def _log_warnings(findings: list[Finding]) -> None:
 
 def _report_drift(reference: Profile, splits: Splits, run: Run) -> list[Finding]:
     """Log how far the data have drifted from the champion's, and return a finding for each large shift."""
-    if reference.schema != splits.schema:  # no model of theirs can be compared with the champion
+    before, now = reference.schema, splits.schema
+    if before != now:  # no model of theirs can be compared with the champion
+        is_read_alike = before.preprocessing == now.preprocessing
+        known, given = (str(each) if is_read_alike else f"{each}, {each.preprocessing}" for each in (before, now))
         raise DataError(
-            f"the champion of {splits.source.model_name} knows {reference.schema}, and the data have {splits.schema}: "
-            f"{_keep_size(reference.schema, splits.schema)}give the dataset another name, and so a model of its own"
+            f"the champion of {splits.source.model_name} knows {known}, and the data have {given}: "
+            f"{_keep_size(before, now)}give the dataset another name, and so a model of its own"
         )
     parts = {"training": splits.train}
     if splits.extra and len(splits.extra.examples):
@@ -84,7 +87,8 @@ def _report_drift(reference: Profile, splits: Splits, run: Run) -> list[Finding]
 
 def _keep_size(before: Schema, now: Schema) -> str:
     """Return the remedy if images of another size are what makes `now` differ, of which a single one is enough."""
-    if before.classes != now.classes or before.height != before.width:
+    is_same_size = (before.height, before.width) == (now.height, now.width)
+    if before.classes != now.classes or before.height != before.width or is_same_size:
         return ""
     return f"if only some images differ in size, --image-size {before.height} reads all in the champion's; or "
 

@@ -14,19 +14,16 @@ from mnist_pipeline.training.loop import Epoch
 def visualize(
     epochs: list[Epoch], examples: Examples, evaluation: Evaluation, run: Run, *, best_epoch: int | None = None
 ) -> dict[str, bytes]:
-    """Log the curves of the training, and of `examples` ten predictions, the mistakes and the reliability.
+    """Log the curves of the training, and of `examples` ten predictions, the confusion matrix and the reliability.
 
     Return the figures as PNG, by their names.
     """
-    images, labels = examples.images.numpy(), examples.labels.numpy()
-    probabilities = evaluation.probabilities.numpy()
-    classes = evaluation.classes
-    predicted = probabilities[:10].argmax(axis=1)
+    images, labels = examples.images[:10].numpy(), examples.labels[:10].numpy()
+    predicted, classes = evaluation.probabilities[:10].argmax(dim=1).numpy(), evaluation.classes
     figures = {
-        "predictions": plots.predictions(images[:10], labels[:10], predicted, classes),
+        "predictions": plots.predictions(images, labels, predicted, classes),
         "curves": plots.curves(epochs, best_epoch),
         "confusion_matrix": plots.confusion_matrix(evaluation.confusion, classes),
-        "confident_mistakes": plots.confident_mistakes(images, labels, probabilities, classes),
         "reliability": plots.reliability(reliability(evaluation.probabilities, examples.labels)),
     }
     return {name: run.log_figure(figure, name) for name, figure in figures.items()}

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_pipeline.served import Served
+from mnist_pipeline.monitoring.served import Served
 
 
 def answer(number: int, pixels: np.ndarray, probabilities: np.ndarray, **others: Any) -> Served:

@@ -1,6 +1,7 @@
 """A config holds the reference recipe, and nothing that makes no sense."""
 
 import dataclasses
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -124,10 +125,12 @@ def test_predictions_may_go_to_a_parquet_or_csv_file(name: str, tmp_path: Path) 
     [
         ("p.txt", "a name that ends in .parquet or .csv"),
         ("nowhere/p.csv", "in an existing folder"),
-        ("folder.csv", "a file rather than a folder"),
+        ("folder.csv", "a file"),
+        ("pipe.csv", "a file"),
     ],
 )
 def test_predictions_may_not_go_anywhere_else(name: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(FieldError, match=f"out must be {problem}, not "):
         check_predictions_file(tmp_path / name)

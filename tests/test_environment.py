@@ -22,8 +22,9 @@ DEAD = "127.0.0.1:9"  # where nothing listens
     [
         {"HTTP_PROXY": f"http://{DEAD}", "http_proxy": f"http://{DEAD}"},
         {"ALL_PROXY": f"socks5://{DEAD}", "NO_PROXY": "example.com"},
+        {"ALL_PROXY": f"socks://{DEAD}/"},
     ],
-    ids=["http", "socks"],
+    ids=["http", "socks", "desktop"],
 )
 def test_this_machines_own_servers_are_reached_without_a_proxy(
     proxies: dict[str, str], prefect_api: str, monkeypatch: pytest.MonkeyPatch
@@ -53,6 +54,14 @@ def test_what_a_notebook_a_hosting_service_or_another_project_sets_is_left_out(
     monkeypatch.setenv(name, value)
     amend_environment()
     assert name not in os.environ
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "socks4://me:secret@proxy:1080")
+    with pytest.raises(
+        SystemExit, match=r"^https_proxy names a proxy by socks4://, which cannot be used: http, .* can$"
+    ):
+        amend_environment()
 
 
 def test_windows_is_one_line_that_names_wsl(monkeypatch: pytest.MonkeyPatch) -> None:

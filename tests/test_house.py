@@ -25,6 +25,11 @@ FORBIDDEN = [  # importer, imported
     ("mnist_pipeline.data", "mnist_pipeline.tracking"),
     ("mnist_pipeline.training", "mnist_pipeline.tracking"),
     ("mnist_pipeline.training", "mnist_pipeline.batch_inference"),
+    ("mnist_pipeline.data", "mnist_pipeline.monitoring"),
+    ("mnist_pipeline.training", "mnist_pipeline.monitoring"),
+    ("mnist_pipeline.tracking", "mnist_pipeline.monitoring"),
+    ("mnist_pipeline.monitoring", "mnist_pipeline.training"),
+    ("mnist_pipeline.monitoring", "mnist_pipeline.tracking"),
 ]
 BELONGS = {  # each library may be imported only from modules whose names begin so
     "prefect": ("flows.", "tasks."),

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_pipeline import monitoring, review
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data import drift, folders
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.splits import Examples, Splits
-from mnist_pipeline.monitoring import Reference, confidence_shift
-from mnist_pipeline.served import Review, Served
+from mnist_pipeline.monitoring import review
+from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.served import Review, Served
+from mnist_pipeline.monitoring.verdict import BIAS, Reference, confidence_shift, watch
 from mnist_pipeline.training.evaluation import coverage
-from mnist_pipeline.watch import Watch
 from tests.answers import answer
 
 
@@ -53,7 +53,7 @@ def corrected(served: Sequence[Served], label: str, state: Review) -> list[Serve
 
 
 def test_images_like_those_of_the_training_are_fine(splits: Splits, reference: Reference) -> None:
-    watched = monitoring.watch(answers(splits.holdout), [], reference, Watch())
+    watched = watch(answers(splits.holdout), [], reference, Watch())
     assert watched.verdict == "fine", watched.message
     assert watched.message == "Fine: 300 images, no drift, 0 new corrections"
     assert set(watched.indices) == {"classes", *drift.profile(splits.test, splits.schema).statistics, "confidence"}
@@ -61,26 +61,26 @@ def test_images_like_those_of_the_training_are_fine(splits: Splits, reference: R
 
 
 def test_too_few_images_to_tell_drift_are_said_to_be(splits: Splits, reference: Reference) -> None:
-    watched = monitoring.watch(answers(splits.holdout, count=3), [], reference, Watch())
+    watched = watch(answers(splits.holdout, count=3), [], reference, Watch())
     assert watched.message == "Fine: 3 images, too few to tell drift, which needs 50, 0 new corrections"
 
 
 def test_images_of_another_kind_ask_for_a_retraining_and_say_why(splits: Splits, reference: Reference) -> None:
     inverted = replace(splits.holdout, pixels=255 - splits.holdout.pixels)
-    watched = monitoring.watch(answers(inverted), [], reference, Watch())
+    watched = watch(answers(inverted), [], reference, Watch())
     assert watched.verdict == "retrain"
     assert "brightness drifted" in watched.message
 
 
 def test_a_version_that_is_less_sure_than_on_the_holdout_is_noticed(splits: Splits, reference: Reference) -> None:
-    watched = monitoring.watch(answers(splits.holdout, unsure=0.4), [], reference, Watch())
+    watched = watch(answers(splits.holdout, unsure=0.4), [], reference, Watch())
     assert watched.verdict == "retrain"
     assert "confidence drifted" in watched.message
 
 
 def test_too_few_images_are_no_drift(splits: Splits, reference: Reference) -> None:
     inverted = replace(splits.holdout, pixels=255 - splits.holdout.pixels)
-    assert monitoring.watch(answers(inverted, count=30), [], reference, Watch()).verdict == "fine"
+    assert watch(answers(inverted, count=30), [], reference, Watch()).verdict == "fine"
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_corrections_count_once_they_are_reviewed_unless_feedback_is_trusted(
 ) -> None:
     served = answers(splits.holdout)
     found = corrected(served[:25], "7", state)
-    watched = monitoring.watch(served, found, reference, Watch(trust_feedback=trust))
+    watched = watch(served, found, reference, Watch(trust_feedback=trust))
     assert watched.verdict == verdict, watched.message
 
 
 def test_an_image_counts_once_however_often_it_is_corrected(splits: Splits, reference: Reference) -> None:
     served = answers(splits.holdout)
     flood = [replace(served[0], id=f"{n}", correct="7", review="accepted") for n in range(100)]
-    watched = monitoring.watch(served, flood, reference, Watch())
+    watched = watch(served, flood, reference, Watch())
     assert len(watched.corrections) == watched.metrics["new_corrections"] == 1
     assert watched.verdict == "fine"
 
@@ -111,21 +111,21 @@ def test_corrections_that_were_learnt_from_do_not_count_again(
     found = corrected(served[:25], "7", "accepted")
     _, table = review.write(tmp_path, found)
     known = replace(reference, learnt=review.learnt(table.read_text()))
-    assert monitoring.watch(served, found, known, Watch()).verdict == "fine"
+    assert watch(served, found, known, Watch()).verdict == "fine"
     other = corrected(served[:25], "8", "accepted")
-    assert monitoring.watch(served, other, known, Watch()).verdict == "retrain"
+    assert watch(served, other, known, Watch()).verdict == "retrain"
 
 
 def test_more_known_mistakes_than_on_the_holdout_are_worth_a_look(splits: Splits, reference: Reference) -> None:
     served = answers(splits.holdout)
     wrong = [replace(each, correct=str((int(each.label) + 1) % 10), review="accepted") for each in served[:15]]
-    watched = monitoring.watch([*wrong, *served[15:]], wrong, reference, Watch())
+    watched = watch([*wrong, *served[15:]], wrong, reference, Watch())
     assert "at least 5.0 % of its answers were wrong" in watched.message
-    assert any(row["verdict"] == monitoring.BIAS for row in watched.rows)
+    assert any(row["verdict"] == BIAS for row in watched.rows)
 
 
 def test_a_version_of_which_nothing_is_known_is_said_to_be_so(splits: Splits) -> None:
-    watched = monitoring.watch(answers(splits.holdout), [], Reference(version=1), Watch())
+    watched = watch(answers(splits.holdout), [], Reference(version=1), Watch())
     assert watched.verdict == "look"
     assert "drift cannot be known" in watched.message
 
@@ -134,7 +134,7 @@ def test_images_of_another_size_or_other_classes_are_left_out(splits: Splits, re
     served = answers(splits.holdout)
     strangers = [replace(each, pixels=each.pixels[:20]) for each in served[:50]]
     strangers += [replace(each, classes=tuple("abcdefghij")) for each in served[:50]]
-    watched = monitoring.watch([*served, *strangers], corrected(strangers, "7", "accepted"), reference, Watch())
+    watched = watch([*served, *strangers], corrected(strangers, "7", "accepted"), reference, Watch())
     assert (watched.metrics["images"], watched.corrections) == (300, [])
 
 

@@ -12,7 +12,7 @@ from mnist_pipeline.config import ROOT
 from tests.servers import eventually
 
 BEGIN = "from mnist_pipeline import process; process.begin(); import os, signal, sys, time; "
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def start(code: str) -> tuple["subprocess.Popen[str]", str]:
@@ -33,6 +33,15 @@ def test_a_signal_ends_a_process_that_has_just_begun_without_a_traceback(number:
     process, _ = start("print(flush=True); time.sleep(60)")
     process.send_signal(number)
     assert ended(process) == (128 + number, "-c: stopped\n")
+
+
+def test_a_process_goes_on_under_nohup_when_its_terminal_is_closed() -> None:
+    code = f"{BEGIN} print(flush=True); time.sleep(1); print('done')"
+    process = subprocess.Popen(["nohup", sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=10)[0] == "done\n"
 
 
 @pytest.mark.parametrize("number", SIGNALS)

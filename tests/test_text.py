@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_pipeline.text import figure_text, from_spreadsheet, markdown_text, printable, spreadsheet_text
+from mnist_pipeline.text import figure_text, from_spreadsheet, listed, markdown_text, printable, spreadsheet_text
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_a_figure_shows_dollar_signs() -> None:
 def test_a_spreadsheet_has_nothing_to_compute(name: str, shown: str) -> None:
     assert spreadsheet_text(name) == shown
     assert from_spreadsheet(shown) == name
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, ""), (5, "0, 1, 2, 3, 4"), (1007, "0, 1, 2, 3, 4, and 1,002 more")])
+def test_a_long_list_is_cut_off_with_a_number(count: int, shown: str) -> None:
+    assert listed(map(str, range(count))) == shown

@@ -9,8 +9,8 @@ import numpy as np
 
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.data.readers import LabelledImages
-from mnist_pipeline.spreadsheet import rows_of, same
-from mnist_pipeline.text import counted
+from mnist_pipeline.spreadsheet import meant, rows_of
+from mnist_pipeline.text import counted, listed
 
 REMOVE = "remove"  # in place of a label; so does none
 
@@ -48,7 +48,7 @@ def relabel(
             raise FieldError("relabel", f"{where}: there is no image {name} in the data")
         new = _class(label, classes)
         if new is None:
-            known = ", ".join(classes[:20])
+            known = listed(classes, most=20)
             raise FieldError("relabel", f"{where}: {label} is not a class: they are {known}, or {REMOVE}")
         if seen.setdefault(place, new) != new:
             raise FieldError("relabel", f"{where}: {name} has another label in a row above")
@@ -67,12 +67,10 @@ def relabel(
 
 def _class(label: str, classes: Sequence[str]) -> int | None:
     """Return the number of the class that a cell names, -1 for one that removes the image, and none for any other."""
-    if label in classes:
-        return classes.index(label)
-    if label.lower() in ("", REMOVE):
+    if label not in classes and label.lower() in ("", REMOVE):
         return -1
-    alike = [number for number, name in enumerate(classes) if same(label, name)]
-    return alike[0] if len(alike) == 1 else None
+    name = meant(label, classes)
+    return None if name is None else classes.index(name)
 
 
 def rows(file: Path) -> Iterator[tuple[str, str, str, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mnist_pipeline.config import FieldError
-from mnist_pipeline.data import preprocessing
+from mnist_pipeline.data.pictures import preprocessing
 from mnist_pipeline.data.readers import (
     LabelledImages,
     find_pictures,
@@ -23,10 +23,23 @@ from mnist_pipeline.data.readers import (
     read_pictures,
 )
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.text import as_seen, printable
+from mnist_pipeline.text import as_seen, listed, printable
 
 MAX_OWN_SIZE = 64  # pixels of height or width up to which images that are all of one size keep it
-PART = r"(?<![a-z])(train|test|val|t10k)(?:ing|set|id|idation)?(?![a-z])"  # in the names of files and folders
+# In the names of files and folders
+PART = (
+    r"(?<![a-z])(train|fit|learn|test|t10k|holdout|exam|eval|val|dev)(?:ing|set|id|idation|uation|elopment)?"
+    r"(?:s?daten|data|images|imgs)?(?![a-z])"
+)
+PART_OF = {
+    "fit": "train",
+    "learn": "train",
+    "t10k": "test",
+    "holdout": "test",
+    "exam": "test",
+    "eval": "test",
+    "dev": "val",
+}
 IDX_FILES = {  # images and labels, packed or not
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -73,7 +86,7 @@ def read_more(folder: Path, schema: Schema, dataset: Path) -> LabelledImages:
 
 def _part(name: str) -> str:
     """Return which part of a dataset the name of a file or folder stands for: train, test, val, or none."""
-    found = {word.replace("t10k", "test") for word in re.findall(PART, name.lower())}
+    found = {PART_OF.get(word, word) for word in re.findall(PART, name.lower())}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -167,7 +180,7 @@ def _read_class_folders(root: Path, folder: Path, schema: Schema) -> LabelledIma
     for each in class_folders:
         name = _class_name(each.name, root)
         if name not in schema.classes:
-            known = ", ".join(schema.classes[:20])
+            known = listed(schema.classes, most=20)
             raise ValueError(f"{each} is not one of the classes to train on: they are {known}")
         files, more = find_pictures(each)
         read = read_pictures(files, folder, schema)
@@ -191,7 +204,7 @@ def _without_class(root: Path) -> Counter[str]:
     """Count the pictures in `root` that are in the folder of no class."""
     left_out = Counter[str]()
     for each in root.iterdir():
-        if each.is_dir() and each.name[0] == ".":
+        if each.is_dir() and is_hidden(each):
             left_out[f"images in the hidden folder {printable(each.name)}"] += len(find_pictures(each)[0])
         elif not each.is_dir() and not is_hidden(each) and each.suffix.lower() in preprocessing.FILE_FORMATS:
             left_out["images beside the folders of the classes"] += 1

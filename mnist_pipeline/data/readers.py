@@ -18,9 +18,9 @@ from typing import IO, cast
 import numpy as np
 
 from mnist_pipeline.config import FieldError, check
-from mnist_pipeline.data import preprocessing
-from mnist_pipeline.data.explain import strip_file, write_strip
-from mnist_pipeline.data.preprocessing import FILE_FORMATS, ImageError
+from mnist_pipeline.data.pictures import preprocessing
+from mnist_pipeline.data.pictures.explain import strip_file, write_strip
+from mnist_pipeline.data.pictures.preprocessing import FILE_FORMATS, ImageError
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.text import printable
 
@@ -31,6 +31,7 @@ HIDDEN = {  # folders of a NAS, a Mac, Windows and Linux, beside all that begin 
 }
 OTHER_FORMATS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".tga", ".ico", ".dng", ".raw")
 GZIP, NPY, IDX = b"\x1f\x8b", b"\x93NUMPY", b"\0\0"  # how the files begin
+NOT_READ = {b"BZh": "bzip2", b"PK\3\4": "zip", b"\xfd7zX": "xz"}
 GZIP_RATIO = 1032  # what gzip packs into a byte at best
 MAX_HEADER = 2**14  # bytes that the header of an IDX or .npy file may have
 MAX_BYTES = 4 * 2**30  # that an IDX file to train on may hold: five million images of MNIST's size
@@ -107,7 +108,7 @@ def chunks(
     if path.is_dir():
         files, left_out = find_pictures(path)
         if not files and (path / path.name).is_file():  # as Kaggle's archives hold IDX files
-            yield from chunks(path / path.name, schema, size=size)
+            yield from chunks(path / path.name, schema, size=size, split=split, explain=explain)
         elif not files:
             raise ValueError(no_images(path, left_out))
         for start in range(0, len(files), size):
@@ -214,7 +215,10 @@ def _unpacked(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """Open a file, packed or not whatever its name, and yield it with the most bytes that it can hold."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        is_packed = file.read(2) == GZIP
+        beginning = file.read(4)
+        if way := next((name for magic, name in NOT_READ.items() if beginning.startswith(magic)), None):
+            raise ValueError(f"{path} is packed by {way}: unpack it, or pack it by gzip")
+        is_packed = beginning.startswith(GZIP)
         file.seek(0)
         with cast(IO[bytes], gzip.open(file)) if is_packed else file as unpacked:
             yield unpacked, size * GZIP_RATIO if is_packed else size

@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Preprocessing = Literal["like-mnist", "resized"]
 
@@ -32,3 +35,8 @@ class Schema:
     def __str__(self) -> str:
         names = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         return f"{len(self.classes)} classes ({names}) of images {self.height}×{self.width}"
+
+
+def normalize(pixels: "torch.Tensor") -> "torch.Tensor":
+    """Map uint8 pixels to float32 in [0, 1]."""
+    return pixels.float().div_(255)  # in place: 150 MB less for the training images

@@ -14,9 +14,8 @@ import torch
 from mnist_pipeline.config import FieldError, check
 from mnist_pipeline.data import folders, mnist
 from mnist_pipeline.data.corrections import Relabelled, relabel
-from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.readers import LabelledImages
-from mnist_pipeline.data.schema import DIGITS, Schema
+from mnist_pipeline.data.schema import DIGITS, Schema, normalize
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.text import printable
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mnist_pipeline.data.preprocessing import normalize
+from mnist_pipeline.data.schema import normalize
 from mnist_pipeline.data.splits import KEPT_FOR_HOLDOUT, Examples, Splits
-from mnist_pipeline.text import counted, percent
+from mnist_pipeline.text import counted, listed, percent
 
 Level = Literal["ok", "warning", "error"]
 
@@ -47,9 +47,12 @@ class Finding:
 
 def findings(splits: Splits) -> list[Finding]:
     """Check the three splits: counts, values, labels, balance, duplicates, and whether labels fit their images."""
+    counts, reading = _counts(splits), [*_reading(splits)]
+    if counts.level == "error":  # there is too little to be checked
+        return [counts, *reading]
     return [
-        _counts(splits),
-        *_reading(splits),
+        counts,
+        *reading,
         _values(splits),
         *_classes(splits),
         _constant(splits),
@@ -69,7 +72,7 @@ def _counts(splits: Splits) -> Finding:
         f"{len(splits.train):,} to train on, {len(splits.test):,} to test, {len(splits.holdout):,} in the holdout, "
         f"{height}×{width} pixels"
     )
-    if len(splits.test) < 2:
+    if len(splits.test) < 2 or not len(splits.holdout):
         return Finding("images", "error", f"{message}: too few")
     if len(splits.holdout) < SMALL_HOLDOUT:
         return Finding("images", "warning", f"{message}: with so small a holdout two models can hardly be told apart")
@@ -80,9 +83,9 @@ def _reading(splits: Splits) -> Iterator[Finding]:
     """Check what was left out while the images were read."""
     if count := len(splits.unreadable):
         share = count / (count + len(splits.train) + len(splits.test) + len(splits.holdout))
-        names = ", ".join(f"{name} ({why})" for name, why in list(splits.unreadable.items())[:3])
+        names = listed((f"{name} ({why})" for name, why in splits.unreadable.items()), most=3)
         level: Level = "error" if share > UNREADABLE_ERROR else "warning"
-        yield Finding("files", level, f"{count:,} could not be read and are left out: {names}{' …' * (count > 3)}")
+        yield Finding("files", level, f"{count:,} could not be read and are left out: {names}")
     if splits.left_out:
         message = "; ".join(f"{what}: {count:,}" for what, count in splits.left_out.items())
         yield Finding("left out", "warning", message)
@@ -118,9 +121,9 @@ def _classes(splits: Splits) -> Iterator[Finding]:
             for label, name in enumerate(names)
             if not train[label]
         )
-        yield Finding("labels", "error", f"there is no image to train on of {', '.join(where)}: add some of each")
+        yield Finding("labels", "error", f"there is no image to train on of {listed(where)}: add some of each")
     elif missing["test"] or missing["holdout"]:
-        message = "; ".join(f"none of {', '.join(which)} in {part}" for part, which in missing.items() if which)
+        message = "; ".join(f"none of {listed(which)} in {part}" for part, which in missing.items() if which)
         yield Finding("labels", "warning", f"{message}: how well they are recognised will not be seen")
     else:
         yield Finding("labels", "ok", f"{len(names)} classes, each in all three splits")

@@ -118,7 +118,8 @@ def check_not_pruned(version: Any) -> None:
 
 
 def check_reason(reason: str) -> None:
-    """Raise `FieldError` if `reason` is too long for the ledger, or cannot be written into it."""
+    """Raise `FieldError` if `reason` is empty, too long for the ledger, or cannot be written into it."""
+    check(bool(reason.strip()), "reason", "empty", "what others are to read in the ledger")
     check(is_utf8(reason), "reason", printable(reason), "in UTF-8")
     check(len(reason) <= MAX_REASON, "reason", f"{len(reason):,}", f"at most {MAX_REASON:,} letters long")
 

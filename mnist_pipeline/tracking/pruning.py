@@ -63,7 +63,7 @@ def _needed(registry: Registry, versions: Iterable[ModelVersion]) -> set[int | N
     """Return those of its `versions` that have an alias, or will once an interrupted promotion is finished."""
     entry = ledger.unfinished(versions)
     coming = {entry.version, entry.champion, entry.champion_before} if entry else set()
-    return {*map(int, client().get_registered_model(registry.name).aliases.values()), *coming}
+    return {*registry.aliases.values(), *coming}
 
 
 def _made_of(version: ModelVersion) -> set[str]:

@@ -4,27 +4,29 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.data.source import dataset_of
-from mnist_pipeline.tracking import ledger
+from mnist_pipeline.text import listed
+from mnist_pipeline.tracking import ledger, store
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
-from mnist_pipeline.tracking.store import (
-    check_has_model,
-    client,
-    ignore_mlflow_errors,
-    model_versions,
-    store_lock,
-    tracking_uri,
-    without_password,
-)
 
 if TYPE_CHECKING:  # runs.py imports torch, which history and rollback do without
     from mnist_pipeline.tracking.runs import Run
 
 logger = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Raw `uint8` images `(N, height, width)` → probabilities `(N, classes)`; the normalisation is inside. `champion` is the \
+version to use, `previous_champion` the one before it, `challenger` the latest that has not replaced it.
+
+```python
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,17 @@ class Registry:
         return self.version("champion")
 
     @property
-    def champion_run(self) -> str | None:
-        """The id of the run that made the champion."""
-        champion = self.champion
-        return None if champion is None else self._get(champion).run_id or None
-
-    @property
     def versions(self) -> list[int]:
-        return [int(each.version) for each in model_versions(self.name)]
+        return [int(each.version) for each in store.model_versions(self.name)]
 
     @property
     def known_versions(self) -> str:
-        return f"its versions are {', '.join(map(str, self.versions)) or 'none'}"
+        return f"its versions are {listed(map(str, self.versions), most=20) or 'none'}"
 
     def version(self, alias: str) -> int | None:
         """Return the number of the version that has `alias`."""
-        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, or alias
-            return int(client().get_model_version_by_alias(self.name, alias).version)
+        with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model or alias
+            return int(store.client().get_model_version_by_alias(self.name, alias).version)
         return None
 
     def uri(self, version: int) -> str:
@@ -85,15 +81,15 @@ class Registry:
 
     def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is the champion already."""
-        found = client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
+        found = store.client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
         number = int(found[0].version) if found else None
         if number is None:
-            if not client().search_registered_models(f"name = '{self.name}'"):
-                with ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
-                    client().create_registered_model(self.name, description=_description(self.name))
+            if not store.client().search_registered_models(f"name = '{self.name}'"):
+                with store.ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
+                    store.client().create_registered_model(self.name, description=DESCRIPTION.format(name=self.name))
             model_id = model_uri.removeprefix("models:/")
             tags = {"fingerprint": run.tags.get("fingerprint", ""), **tags}
-            version = client().create_model_version(
+            version = store.client().create_model_version(
                 self.name, model_uri, run.id, tags, description=description, model_id=model_id
             )
             number = int(version.version)
@@ -104,7 +100,7 @@ class Registry:
 
     def promote_first(self, model: ModelVersion) -> ModelVersion:
         """Make `model` the champion if there has never been one: the gate needs one to compare with."""
-        with store_lock():
+        with store.store_lock():
             self._finish_interrupted()
             is_taken = self._last_champion() not in (None, model.number)
             if is_taken or ledger.entries_of(self._get(model.number)):
@@ -123,7 +119,7 @@ class Registry:
 
         A version that was decided on before keeps that decision.
         """
-        with store_lock():
+        with store.store_lock():
             self._finish_interrupted()
             for entry in ledger.entries_of(self._get(version)):
                 if entry.action in ("promoted", "rejected"):
@@ -145,7 +141,7 @@ class Registry:
     def promote_by_hand(self, version: int, *, reason: str) -> LedgerEntry:
         """Make `version` the champion, whatever the gate decided. Raises `ValueError` if there is no such version."""
         ledger.check_reason(reason)
-        with store_lock():
+        with store.store_lock():
             entry = self._finish_interrupted()
             if entry and (entry.action, entry.version) == ("promoted by hand", version):
                 return entry  # the same command, which was interrupted
@@ -161,12 +157,14 @@ class Registry:
     def roll_back(self, *, reason: str) -> LedgerEntry:
         """Make the previous champion the champion again; called again, go back to the one before that."""
         ledger.check_reason(reason)
-        with store_lock():
+        with store.store_lock():
             entry = self._finish_interrupted()
             if entry and entry.action == "rolled back":
                 return entry  # the same command, which was interrupted
-            current = self._last_champion()  # none if the champion was deleted
+            current = self._last_champion()
             previous = self.version("previous_champion") or self._predecessor(current)
+            if previous == current and not self.champion:  # whose version was deleted
+                current = None
             if previous is None or previous == current:
                 raise ValueError(f"{self.name} has no previous champion to go back to: promote a version by hand")
             about, action = current or previous, "rolled back"
@@ -176,19 +174,31 @@ class Registry:
 
     def history(self) -> list[LedgerEntry]:
         """Return the ledger, the oldest entry first."""
-        entries = chain.from_iterable(map(ledger.entries_of, model_versions(self.name)))
+        entries = chain.from_iterable(map(ledger.entries_of, store.model_versions(self.name)))
         return sorted(entries, key=lambda entry: entry.time)
 
-    def identity(self, version: int) -> tuple[int, int]:
-        """Return what no other version has, even one that took this one's number after the model was deleted."""
-        return version, int(self._get(version).creation_timestamp)
+    @property
+    def aliases(self) -> dict[str, int]:
+        """The version that each alias names."""
+        found = store.client().get_registered_model(self.name).aliases
+        return {alias: int(number) for alias, number in found.items()}
+
+    def run_of(self, version: int | None) -> str | None:
+        """Return the id of the run that made a version, if it is known."""
+        return (version and self._get(version).run_id) or None
+
+    def created(self, version: int) -> datetime:
+        """Return when a version was made: another one may take its number after the model was deleted."""
+        return datetime.fromtimestamp(self._get(version).creation_timestamp / 1000, UTC)
 
     def check_exists(self) -> None:
         """Raise `ValueError` if there is no such registered model."""
-        if not client().search_registered_models(f"name = '{self.name}'"):
-            names = ", ".join(model.name for model in client().search_registered_models())
+        if not store.client().search_registered_models(f"name = '{self.name}'"):
+            names = ", ".join(model.name for model in store.client().search_registered_models())
             known = f"the models are {names}" if names else "train one first"
-            raise ValueError(f"there is no model {self.name} in {without_password(tracking_uri())}: {known}")
+            raise ValueError(
+                f"there is no model {self.name} in {store.without_password(store.tracking_uri())}: {known}"
+            )
 
     def _last_champion(self) -> int | None:
         """Return the champion; if its alias was deleted, the last champion in the ledger that still exists."""
@@ -197,8 +207,8 @@ class Registry:
         versions = self.versions
         last = next((entry.champion for entry in reversed(self.history()) if entry.champion in versions), None)
         if last:
-            remedy = f"{self.promote_command(last)} gives it back"
-            logger.warning(f"{self.name} has lost the alias of its champion, which was version {last}: {remedy}")
+            remedy = f"{self.promote_command(last)} makes it that again"
+            logger.warning(f"{self.name} has lost its champion; the last one that is there is version {last}: {remedy}")
         return last
 
     def _predecessor(self, version: int | None) -> int | None:
@@ -215,7 +225,7 @@ class Registry:
         """
         if entry.champion and entry.champion != entry.champion_before:
             ledger.check_not_pruned(champion := self._get(entry.champion))
-            check_has_model(champion)
+            store.check_has_model(champion)
         data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
         entry = replace(entry, data=data, time=time)
         self._set_tag(entry.version, ledger.UNFINISHED, entry.to_json())
@@ -223,7 +233,7 @@ class Registry:
 
     def _finish_interrupted(self) -> LedgerEntry | None:
         """Finish what an interrupted command began, and return its entry."""
-        entry = ledger.unfinished(model_versions(self.name))
+        entry = ledger.unfinished(store.model_versions(self.name))
         return self._finish(entry) if entry else None
 
     def _finish(self, entry: LedgerEntry) -> LedgerEntry:
@@ -237,55 +247,53 @@ class Registry:
             if self.version("challenger") == entry.champion:
                 self._set_alias("challenger", None)
         version = self._get(entry.version)
-        client().update_model_version(self.name, version.version, entry.added_to(version.description or ""))
+        store.client().update_model_version(self.name, version.version, entry.added_to(version.description or ""))
         if version.run_id:
-            with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was deleted
-                client().set_tag(version.run_id, "decision", entry.action)
-                client().log_metric(version.run_id, "promoted", float(entry.is_champion))
+            with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was deleted
+                store.client().set_tag(version.run_id, "decision", entry.action)
+                store.client().log_metric(version.run_id, "promoted", float(entry.is_champion))
         self._set_tag(entry.version, "decision", entry.action)
         self._set_tag(entry.version, "decision_reasons", "; ".join(entry.reasons))
         self._set_tag(entry.version, ledger.TAG_PREFIX + entry.time, entry.to_json())
-        client().delete_model_version_tag(self.name, version.version, ledger.UNFINISHED)  # last: all is done
+        store.client().delete_model_version_tag(self.name, version.version, ledger.UNFINISHED)  # last: all is done
         return entry
 
     def _get(self, version: int) -> Any:
-        return client().get_model_version(self.name, str(version))
+        return store.client().get_model_version(self.name, str(version))
 
     def _set_tag(self, version: int, name: str, value: str) -> None:
-        client().set_model_version_tag(self.name, str(version), name, value)
+        store.client().set_model_version_tag(self.name, str(version), name, value)
 
     def _set_alias(self, alias: Alias, version: int | None) -> None:
-        with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # it was deleted since
+        with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # it was deleted since
             if version is None:
-                client().delete_registered_model_alias(self.name, alias)
+                store.client().delete_registered_model_alias(self.name, alias)
             else:
-                client().set_registered_model_alias(self.name, alias, str(version))
+                store.client().set_registered_model_alias(self.name, alias, str(version))
 
 
-def resolve(uri: str) -> tuple[Registry, int]:
-    """Return the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` refers to now, else raise `ValueError`."""
+def parse(uri: str) -> tuple[str, str | None, int | None]:
+    """Return the name and the alias or the number in `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises `ValueError` if `uri` is neither.
+    """
     match = re.fullmatch(r"models:/([^/@'\"]+)(?:@([\w-]+)|/(\d+))", uri)
     if not match:
         raise ValueError(f"a model is given as models:/mnist-mlp@champion or models:/mnist-mlp/1, not as {uri}")
     name, alias, number = match.groups()
+    return name, alias, int(number) if number else None
+
+
+def resolve(uri: str) -> tuple[Registry, int]:
+    """Return the version that `uri` refers to now. Raises `ValueError` if there is none."""
+    name, alias, number = parse(uri)
     registry = Registry(name)
-    version = registry.version(alias) if alias else int(number)
-    if version is None or (number and version not in registry.versions):
+    version = registry.version(alias) if alias else number
+    if version is None or (number is not None and version not in registry.versions):
         registry.check_exists()
         remedy = registry.known_versions
         if alias == "champion" and (versions := registry.versions):
             remedy += f"; {registry.promote_command(versions[-1])} makes version {versions[-1]} the champion"
         raise ValueError(f"{name} has no {alias or f'version {number}'}: {remedy}")
-    ledger.check_not_pruned(client().get_model_version(name, str(version)))
+    ledger.check_not_pruned(store.client().get_model_version(name, str(version)))
     return registry, version
-
-
-def _description(name: str) -> str:
-    return f"""\
-Raw `uint8` images `(N, height, width)` → probabilities `(N, classes)`; the normalisation is inside. `champion` is the \
-version to use, `previous_champion` the one before it, `challenger` the latest that has not replaced it.
-
-```python
-model = mlflow.pyfunc.load_model("models:/{name}@champion")
-```
-"""

@@ -24,7 +24,6 @@ from mnist_pipeline.training.loop import Epoch
 
 TABLES_TAG = "mlflow.loggedArtifacts"  # where MLflow lists a run's tables
 FLOW_RUN_ID = "prefect.flow_run_id"  # the tag that names a run's flow run
-MAX_METRICS = 1000  # in one call
 MAX_NAME = 250  # letters
 
 
@@ -70,8 +69,7 @@ class Run:
         now = round(time.time() * 1000)
         new = {name: value for name, value in metrics.items() if self.logged_steps.get(name, -1) < step}
         batch = [Metric(name, value, now, step) for name, value in new.items()]
-        for start in range(0, len(batch), MAX_METRICS):
-            store.client().log_batch(self.id, metrics=batch[start : start + MAX_METRICS])
+        store.client().log_batch(self.id, metrics=batch)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         store.client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -221,12 +219,18 @@ def close_runs(process: str) -> dict[str, str]:
 
 def running_processes() -> dict[str, str]:
     """Return the process of each Prefect flow run whose MLflow run is RUNNING."""
-    running = store.client().search_runs(_experiments(), "attributes.status = 'RUNNING'")
     return {
         flow_run: run.data.tags["process"]
-        for run in running
+        for run in store.pages(store.client().search_runs, _experiments(), "attributes.status = 'RUNNING'")
         if (flow_run := run.data.tags.get(FLOW_RUN_ID)) and "process" in run.data.tags
     }
+
+
+def name_of(run_id: str | None) -> str:
+    """Return the name of a run, which for a training is its config; nothing if it is gone."""
+    with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        return str(store.client().get_run(run_id or "none").info.run_name)
+    return ""
 
 
 def find_run(**tags: str) -> Run | None:
@@ -283,4 +287,4 @@ def _experiments() -> list[str]:
 
 def _search(experiment_ids: list[str], **tags: str) -> list[mlflow.entities.Run]:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    return list(store.client().search_runs(experiment_ids, wanted))
+    return list(store.pages(store.client().search_runs, experiment_ids, wanted))

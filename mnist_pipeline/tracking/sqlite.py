@@ -45,8 +45,9 @@ def uri_of(database: Path) -> str:
 def absolute_uri(uri: str) -> str:
     """Return `uri`; if it is a relative one of SQLite, from the project's root: so all processes open the same file."""
     scheme, separator, path = uri.partition(":///")
+    path, question, query = path.partition("?")
     is_relative = scheme.startswith("sqlite") and separator and not path.startswith("/")
-    return uri_of(ROOT / path) if is_relative else uri
+    return f"{uri_of(ROOT / path)}{question}{query}" if is_relative else uri
 
 
 def create(database: Path) -> None:

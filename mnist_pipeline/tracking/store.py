@@ -164,7 +164,7 @@ def is_local() -> bool:
 def study_storage() -> str:
     """Return `OPTUNA_STORAGE`, as Optuna's own commands read it, or else a database beside the runs'."""
     uri = sqlite.absolute_uri(os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{_folder() / 'optuna.db'}")
-    _check_address("OPTUNA_STORAGE", uri)
+    _check_address("OPTUNA_STORAGE", uri, servers=False)
     return uri
 
 
@@ -198,7 +198,7 @@ def as_store_errors(uri: str | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error  # as Optuna wraps some
-        if not isinstance(cause, (MlflowException, SQLAlchemyError, sqlite3.Error)):
+        if isinstance(error, StoreError) or not isinstance(cause, (MlflowException, SQLAlchemyError, sqlite3.Error)):
             raise
         lines = str(cause).strip().splitlines()
         gist = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's
@@ -232,9 +232,9 @@ def release_connections(error: BaseException) -> None:
                 each.close()
 
 
-def _check_address(variable: str, uri: str) -> None:
-    """Raise `StoreError` unless `uri` is one of a server, or of a database whose driver is installed."""
-    if uri.startswith(("http://", "https://")):
+def _check_address(variable: str, uri: str, *, servers: bool = True) -> None:
+    """Raise `StoreError` unless `uri` is that of a server, or of a database whose driver is installed."""
+    if servers and uri.startswith(("http://", "https://")):
         return
     try:
         url = make_url(uri)
@@ -245,7 +245,7 @@ def _check_address(variable: str, uri: str) -> None:
         remedy = 'pip install --constraint constraints.txt --editable ".[cluster]" installs it for PostgreSQL'
         raise StoreError(f"{variable} names a database whose driver is missing ({error.name}): {remedy}") from None
     except SQLAlchemyError:
-        wanted = "http://tracker:5000, sqlite:////data/mlflow.db or postgresql://user@db/mlflow"
+        wanted = f"{'http://tracker:5000, ' * servers}sqlite:////data/mlflow.db or postgresql://user@db/mlflow"
         raise StoreError(f"{variable} must be an address such as {wanted}, not {without_password(uri)}") from None
 
 

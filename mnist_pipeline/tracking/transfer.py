@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 IMPORTED = "imported_from"  # tag of what was imported: the model's name and the id of the original
 BATCH = 100  # parameters or tags in one call
-MAX_METRICS = 1000
+MAX_METRICS = 1000  # in one call
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Version:
 
 def versions(registry: Registry) -> list[Version]:
     """Return all versions, the oldest first."""
-    aliases = client().get_registered_model(registry.name).aliases
+    aliases = registry.aliases
     return [_version(each, aliases) for each in model_versions(registry.name)]
 
 
@@ -68,7 +68,7 @@ def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
     return [row for row in rows if any(row[1:])]
 
 
-def _version(found: Any, aliases: Mapping[str, str]) -> Version:
+def _version(found: Any, aliases: Mapping[str, int]) -> Version:
     tags, config, params, folder = found.tags, "", {}, None
     with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # purged, or none
         run = client().get_run(found.run_id or "none")
@@ -80,7 +80,7 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
     test = tags.get("test_accuracy")
     return Version(
         number=int(found.version),
-        aliases=tuple(sorted(name for name, number in aliases.items() if int(number) == int(found.version))),
+        aliases=tuple(sorted(name for name, number in aliases.items() if number == int(found.version))),
         decision=tags.get("decision", ""),
         test=percent(float(test)) if test else "",
         holdout=_accuracy(float(holdout), holdout_size) if holdout else "",

@@ -143,7 +143,7 @@ def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, classes: Sequenc
         probabilities=probabilities,
         correct=int((predicted == labels).sum()),
         total=len(labels),
-        loss=nll_loss(probabilities.clamp_min(1e-38).log(), labels).item(),
+        loss=nll_loss(probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), labels).item(),
         calibration_error=calibration_error(probabilities, labels),
         precision=precision,
         recall=recall,

@@ -146,13 +146,13 @@ def check_batch_size(config: TrainConfig, *, images: int) -> None:
     check(config.batch_size <= images, "batch_size", f"{config.batch_size:,}", wanted)
 
 
-def fit_batch_size(config: TrainConfig, *, images: int) -> TrainConfig:
+def adapt_batch_size(config: TrainConfig, *, images: int) -> TrainConfig:
     """Return `config` with a smaller batch if its recipe's own is too large for a training split of so many `images`.
 
     Too large gives fewer than `MIN_STEPS` steps an epoch. A batch size that differs from the recipe's was given, and
     stays.
     """
-    largest = largest_batch(_without_validation(config, images))
+    largest = largest_batch(without_validation(config, images))
     if config.batch_norm and largest < 2:
         raise FieldError("dataset", f"leaves {counted(largest, 'image')} to train on, and batch norm needs 2: add some")
     if config.batch_size != RECIPES[config.recipe].batch_size or config.batch_size <= largest:
@@ -166,13 +166,14 @@ def largest_batch(images: int) -> int:
     return min(max(MIN_BATCH, power_of_two), images)
 
 
-def _without_validation(config: TrainConfig, images: int) -> int:
+def without_validation(config: TrainConfig, images: int) -> int:
+    """Return how many of so many `images` are left to train on."""
     return images - math.ceil(config.validation * images)
 
 
 def check_trainable(config: TrainConfig, schema: Schema, *, images: int) -> None:
     """Raise `FieldError` if `config` cannot be trained with so many `images` of that `schema` on this machine."""
-    check_batch_size(config, images=_without_validation(config, images))
+    check_batch_size(config, images=without_validation(config, images))
     choose_device(config)
     sizes = (schema.height * schema.width, *config.hidden, len(schema.classes))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -269,7 +270,7 @@ def _resume(
     """
     state = checkpoints.load(checkpoint)
     training = _identity(mlp, config)
-    if state and state.get("training", training) != training:  # version 0.1 did not say
+    if state and state.get("training") != training:
         logger.warning(f"The checkpoint {checkpoint} is another training's: starting from the first epoch")
         state = None
     if state is None:
@@ -280,7 +281,7 @@ def _resume(
     torch.set_rng_state(state["random"]["cpu"])
     if "cuda" in state["random"]:
         torch.cuda.set_rng_state(state["random"]["cuda"])
-    return [*map(_epoch, state["epochs"])], state.get("best", {})  # version 0.1 knew none
+    return [*map(_epoch, state["epochs"])], state["best"]
 
 
 def _identity(mlp: MLP, config: TrainConfig) -> dict[str, Any]:
@@ -289,5 +290,5 @@ def _identity(mlp: MLP, config: TrainConfig) -> dict[str, Any]:
 
 
 def _epoch(fields: Mapping[str, Any]) -> Epoch:
-    scores = {name: Score(**fields[name]) for name in ("test", "val") if fields.get(name)}
+    scores = {name: Score(**fields[name]) for name in ("test", "val") if fields[name]}
     return Epoch(**{**fields, **scores})

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from mnist_pipeline.config import TrainConfig
-from mnist_pipeline.data.preprocessing import normalize
-from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.data.schema import Schema, normalize
 from mnist_pipeline.training.augmentation import rotate
 
 ROTATIONS = (6.0, -6.0)  # degrees

@@ -36,19 +36,6 @@ def predictions(
     return _gallery("MLP INFERENCE RESULTS", images, titles, np.where(labels == predicted, "black", RED))
 
 
-def confident_mistakes(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] = DIGITS
-) -> Figure:
-    """Draw the ten of the images (N, H, W) that are misclassified with the highest of `probabilities` (N, classes)."""
-    names = shorten(classes)
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    mistakes = np.flatnonzero(predicted != labels)
-    worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:10]
-    titles = [f"Label: {names[labels[i]]}, Predict: {names[predicted[i]]} ({percent(confidence[i], 1)})" for i in worst]
-    title = f"The most confident of {len(mistakes):,} mistakes in {len(labels):,} images"
-    return _gallery(title, images[worst], titles, ["black"] * len(worst))
-
-
 def curves(epochs: Sequence[Epoch], best_epoch: int | None = None) -> Figure:
     """Draw the loss and the accuracy after each epoch, on each set that was scored; `best_epoch` is marked."""
     scored = {

@@ -30,7 +30,7 @@ class Outcome:
     pruned: bool = False
 
 
-def fit_space(space: Space, *, images: int) -> Space:
+def adapt_space(space: Space, *, images: int) -> Space:
     """Return `space` with batches that fit a training part of so many `images`, if they are the default ones."""
     if space.batch_size != Space.batch_size:
         return space

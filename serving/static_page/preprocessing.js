@@ -1,4 +1,4 @@
-// A picture becomes an image of the model's size, as mnist_pipeline/data/preprocessing.py makes it; it says why.
+// A picture becomes an image of the model's size, as mnist_pipeline/data/pictures/preprocessing.py makes it; it says why.
 
 import { median, round } from "./arrays.js";
 import { fitted, shrunk } from "./resample.js";

@@ -1,4 +1,4 @@
-// The digit in a picture, found as mnist_pipeline/data/segmentation.py finds it; it says why, and where from.
+// The digit in a picture, found as mnist_pipeline/data/pictures/segmentation.py finds it; it says why, and where from.
 
 import { extremum, f32, gaussian, label, mean, median, otsu, percentile, round } from "./arrays.js";
 import { withoutLines } from "./lines.js";

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flows.train_flow import Trained
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
 from tests.browser.conftest import served
 from tests.browser.test_pages import draw, page, playwright
 from tests.test_examples import example

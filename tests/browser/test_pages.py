@@ -12,7 +12,7 @@ import torch
 
 from flows.train_flow import Trained
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.models import log_model
 from mnist_pipeline.tracking.registry import Registry

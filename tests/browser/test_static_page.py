@@ -16,7 +16,7 @@ from PIL import Image
 
 from flows.train_flow import Trained
 from mnist_pipeline.config import CODE, ROOT
-from mnist_pipeline.data import preprocessing
+from mnist_pipeline.data.pictures import preprocessing
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking import models
 from mnist_pipeline.tracking.export import export

@@ -112,4 +112,4 @@ def test_a_trial_is_answered_even_if_the_study_cannot_be_asked() -> None:
     ):
         for number in (7, 8):
             Queue("sweep-reports", client=client).put((number, 1, 0.9))
-            assert Queue(f"sweep-answer-{number}", client=client).get(timeout=30) is False
+            assert Queue(f"sweep-answer-{number}", client=client).get(timeout=30) == (1, False)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_pipeline.data import preprocessing
 from mnist_pipeline.data.folders import IDX_FILES
+from mnist_pipeline.data.pictures import preprocessing
 
 
 def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:

@@ -94,6 +94,8 @@ def test_an_unreadable_picture_is_left_out_and_reported(tmp_path: Path) -> None:
         ("train_images", "test-images"),
         ("trainset", "testset"),
         ("train2017", "Test Data"),
+        ("fit", "holdout"),
+        ("Trainingsdaten", "Testdaten"),
         ("pets/pets/train", "pets/pets/test"),
     ],
 )
@@ -121,6 +123,7 @@ def test_pictures_without_a_class_are_counted(tmp_path: Path) -> None:
     assert schema.classes == ("_background_", "ring")
     assert part.left_out == {
         "images in the hidden folder .net": 3,
+        "images in the hidden folder @eaDir": 3,
         "images beside the folders of the classes": 3,
         ".gif files, which are not read": 1,
     }

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_pipeline.data import preprocessing
-from mnist_pipeline.data.preprocessing import ImageError, ImageTooLargeError
+from mnist_pipeline.data.pictures import preprocessing
+from mnist_pipeline.data.pictures.preprocessing import ImageError, ImageTooLargeError
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.splits import Splits
 from tests.data.files import encoded, exif, read_one

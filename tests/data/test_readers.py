@@ -42,6 +42,13 @@ def test_images_are_read_in_order_and_in_chunks(name: str, tmp_path: Path) -> No
     assert (np.concatenate([chunk.images for chunk in chunks]) == PIXELS).all()
 
 
+@pytest.mark.parametrize("name", ["images.npy", "train.idx3-ubyte"])
+def test_what_is_for_pictures_is_refused_for_files_of_arrays(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    with pytest.raises(FieldError, match="is for pictures"):
+        next(readers.chunks(tmp_path / name, split=True))
+
+
 def test_a_folders_unreadable_pictures_are_listed_and_the_others_are_read(tmp_path: Path) -> None:
     for name in ("b.png", "sub/c.JPG", "e.jpeg", ".hidden.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

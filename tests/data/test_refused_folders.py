@@ -1,5 +1,6 @@
 """What is no dataset is refused with the reason."""
 
+import bz2
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,11 @@ def labels_as_images(folder: Path) -> None:
     write_idx(folder, "train", LABELS, LABELS)
 
 
+def packed_by_bzip2(folder: Path) -> None:
+    write_idx(folder, "train", IMAGES, LABELS)
+    (folder / TRAIN_IMAGES).write_bytes(bz2.compress((folder / TRAIN_IMAGES).read_bytes()))
+
+
 def other_size_in_test(folder: Path) -> None:
     write_idx(folder, "train", IMAGES, LABELS)
     write_idx(folder, "test", IMAGES[:, :8], LABELS)
@@ -143,6 +149,7 @@ def alike_classes(folder: Path) -> None:
         (two_sets, "holds emnist-.* and train-.*: keep one set|holds train-.* and emnist-.*: keep one set"),
         (names_in_latin_1, "is not in UTF-8"),
         (truncated_idx, "is damaged: its header promises"),
+        (packed_by_bzip2, "is packed by bzip2: unpack it, or pack it by gzip"),
         (truncated_gzip, "is damaged"),
         (images_without_labels, f"there is no {TRAIN_LABELS} in"),
         (fewer_labels, "9 images and 8 labels for train"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_pipeline.data import preprocessing
+from mnist_pipeline.data.pictures import preprocessing
 from tests.data.files import encoded, read_one
 
 PLAIN = np.full((280, 280), 235, np.float32)

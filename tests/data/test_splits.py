@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from mnist_pipeline.data import splits as data_splits
-from mnist_pipeline.data.preprocessing import normalize
 from mnist_pipeline.data.readers import LabelledImages
-from mnist_pipeline.data.schema import Schema
+from mnist_pipeline.data.schema import Schema, normalize
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Examples, Splits, belongs_to_holdout, load_splits, make_examples
 from tests.data.files import random_pixels, write_idx, write_pictures

@@ -136,6 +136,7 @@ def colours_of_their_own(splits: Splits) -> Splits:
         (two_labels, "contradictions", "warning", "5 images with two labels"),
         (lambda splits: replace(splits, holdout=pets(20, seed=2)), "images", "warning", "so small a holdout"),
         (lambda splits: replace(splits, test=pets(1, seed=2)), "images", "error", "too few"),
+        (lambda splits: replace(splits, holdout=pets(0, seed=2)), "images", "error", "0 in the holdout"),
         (lambda splits: replace(splits, unreadable={"x.png": "damaged"}), "files", "warning", "x.png (damaged)"),
         (lambda splits: replace(splits, left_out={".gif files": 90}), "left out", "warning", ".gif files: 90"),
         (

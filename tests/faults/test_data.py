@@ -16,7 +16,7 @@ from torchvision.datasets import MNIST
 
 from mnist_pipeline.data import mnist
 from mnist_pipeline.data.mnist import BUNDLED, DownloadError
-from mnist_pipeline.data.preprocessing import FILE_FORMATS
+from mnist_pipeline.data.pictures.preprocessing import FILE_FORMATS
 from mnist_pipeline.data.readers import read_pictures
 from mnist_pipeline.data.schema import Schema
 from mnist_pipeline.data.source import DataSource

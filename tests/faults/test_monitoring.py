@@ -13,10 +13,10 @@ import pytest
 from flows.monitor_flow import monitor_flow
 from flows.train_flow import Trained
 from mnist_pipeline.data.source import DataSource
-from mnist_pipeline.monitoring import Watched
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
+from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.verdict import Watched
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.watch import Watch
 from tests.answers import answer
 from tests.faults.conftest import Project, succeeds
 

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
 from tests.faults.conftest import Process, Project
 from tests.servers import answers, eventually, free_port
 

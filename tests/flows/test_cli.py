@@ -83,6 +83,12 @@ def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
         (cli.train, ["--frobnicate"], 2, "Unknown option: --frobnicate."),
         (cli.train, ["--recipe", "foo"], 2, 'Invalid value "foo" for --recipe. Choose from: "reference", "fast",'),
         (cli.train, ["--seeds", "0"], 1, "--seeds must be at least 1, not 0"),
+        (
+            cli.train,
+            ["--seed", str(2**63 - 1), "--seeds", "2"],
+            1,
+            "--seed must be below 2**63, as all 2 seeds must be",
+        ),
         (cli.train, ["--patience", "5"], 1, "--patience needs a validation part to watch, and there is none"),
         (cli.train, ["--mirror", "nowhere"], 1, "--mirror must be a URL"),
         (cli.train, ["--label-smoothing", "2"], 1, "--label-smoothing must be at least 0 and below 1, not 2.0"),

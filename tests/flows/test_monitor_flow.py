@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from pydantic_core import to_jsonable_python
 
 from flows import cli, feedback, monitor_flow
 from flows.train_flow import Trained
-from mnist_pipeline import review
 from mnist_pipeline.config import FAST, FieldError
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
-from mnist_pipeline.monitoring import Watched
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring import review
+from mnist_pipeline.monitoring.log import ServedLog
+from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.verdict import Watched
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.watch import Watch
 from tasks.monitor import read_logs
 from tasks.notify import NOTIFY_URL
 from tests.answers import answer
@@ -91,7 +92,7 @@ def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied
         log.append([served(number) for number in range(2)])
         log.correct(served(0).id, "7")
         feedback.review(log=(str(file),), out=out)
-        with pytest.raises(FieldError, match=r"has a table that someone may be filling in: --apply .*corrections\.csv"):
+        with pytest.raises(FieldError, match=r"filling in: python .* review --log .* --apply .*corrections\.csv"):
             feedback.review(log=(str(file),), out=out)
         log.review({served(0).id: ("accepted", "7")})
         log.correct(served(1).id, "7")
@@ -101,7 +102,7 @@ def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied
 
 def test_what_a_deleted_version_answered_is_not_that_of_a_new_one_with_its_number(log: Path, tmp_path: Path) -> None:
     champion = REGISTRY.champion or 0
-    made = datetime.fromtimestamp(REGISTRY.identity(champion)[1] / 1000, UTC)
+    made = REGISTRY.created(champion)
     opened = contextlib.closing(ServedLog(log)), contextlib.closing(ServedLog(tmp_path / "served.db"))
     with opened[0] as kept, opened[1] as mixed:
         images = list(kept.since(model=REGISTRY.name))[:2]
@@ -152,7 +153,7 @@ def test_a_retraining_learns_from_the_reviewed_corrections_and_they_count_once(
     assert "Promoted: accuracy" in (state.message or "")
     entry = REGISTRY.history()[-1]
     assert "24 of them from corrections-" in entry.data
-    run = MlflowClient().get_run(REGISTRY.champion_run or "")
+    run = MlflowClient().get_run(REGISTRY.run_of(REGISTRY.champion) or "")
     assert {each.path for each in MlflowClient().list_artifacts(run.info.run_id)} >= {review.TABLE, review.SHEET}
     assert run.data.params["extra_size"] == "24"
     again = monitor_flow.monitor_flow(Watch(log=(str(log),), retrain=True), FAST, source, return_state=True)
@@ -202,11 +203,9 @@ def test_a_log_that_is_not_there_or_is_none_is_one_line(source: DataSource, trai
 
 def test_a_schedule_carries_what_is_watched(log: Path) -> None:
     options = cli.parse(feedback.monitor, ["--log", str(log), "--since", "12h", "--retrain", "--recipe", "fast"])
-    from flows import schedule
-
-    parameters = {name: schedule.as_json(options[name]) for name in ("watch", "config", "source", "gate")}
-    read = monitor_flow.monitor_flow.validate_parameters(json.loads(json.dumps(parameters)))
-    assert read == {name: options[name] for name in parameters}
+    given = {name: options[name] for name in ("watch", "config", "source", "gate")}
+    read = monitor_flow.monitor_flow.validate_parameters(json.loads(json.dumps(to_jsonable_python(given))))
+    assert read == given
 
 
 def test_other_extra_data_are_refused_beside_the_corrections(tmp_path: Path) -> None:

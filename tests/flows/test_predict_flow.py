@@ -62,7 +62,7 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(trained: Trained, sp
     result = run("in", "--out", "p.csv", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "3 images → p.csv, with models:/mnist-mlp/" in result.stdout
-    assert "1 image could not be read" in result.stdout
+    assert "1 image not read, and left out" in result.stdout
     assert "Left out: .heic files, which are not read: 1" in result.stdout
     assert "Not read: broken.png: it is not a PNG, JPEG" in result.stderr
     assert csv.read_csv(tmp_path / "p.csv")["image"].to_pylist() == ["0.png", "1.png", "2.png"]

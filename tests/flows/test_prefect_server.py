@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.prefect_server import ensure_prefect_api
+from flows.prefect_server import ensure_prefect_api, serve_forever
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking.processes import try_lock
 from tests.servers import children, eventually
@@ -75,3 +75,10 @@ def test_a_command_joins_the_lasting_server_of_its_own_home_and_says_so(tmp_path
 def test_an_address_that_is_no_api_is_refused(url: str) -> None:
     with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ValueError, match=f"PREFECT_API_URL must .* {url}$"):
         ensure_prefect_api()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:4200", "http://127.0.0.1:http", "http://"])
+def test_an_address_that_the_lasting_server_cannot_have_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_UI_URL", url)
+    with pytest.raises(ValueError, match=f"PREFECT_UI_URL must be an address such as .*, not {url.rstrip('/')}$"):
+        serve_forever()

@@ -122,7 +122,7 @@ def test_the_mlflow_run_names_its_three_datasets(trained: Trained, mlflow: Mlflo
 
 def test_the_figures_are_artifacts_of_the_mlflow_run(trained: Trained, mlflow: MlflowClient) -> None:
     figures = sorted(Path(file.path).stem for file in mlflow.list_artifacts(trained.run.id, "figures"))
-    assert figures == ["confident_mistakes", "confusion_matrix", "curves", "predictions", "reliability"]
+    assert figures == ["confusion_matrix", "curves", "predictions", "reliability"]
     assert (Path(trained.run.artifacts) / "figures" / "predictions.png").is_file()
 
 

@@ -99,6 +99,8 @@ def test_a_version_that_took_the_number_of_a_deleted_one_is_served_in_its_place(
     champion = Champion("models:/reborn@champion")
     first = champion.loaded
     assert first
+    champion.poll()
+    assert champion.loaded is first  # what has not moved is not read again
     client.delete_registered_model("reborn")
     champion.poll()
     assert champion.loaded is first  # it goes on answering
@@ -133,5 +135,6 @@ def test_a_champion_is_waited_for_and_taken_up(
 def test_a_version_that_does_not_exist_is_not_waited_for(trained: Trained) -> None:
     with pytest.raises(ValueError, match="has no version 999"):
         create_app("models:/mnist-mlp/999")
-    with pytest.raises(ValueError, match="a model is given as models:/"):
-        create_app("mnist")
+    for uri in ("mnist", "models:/mnist-mlp@two words"):
+        with pytest.raises(ValueError, match="a model is given as models:/"):
+            create_app(uri)

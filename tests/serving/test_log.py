@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from PIL import Image
 
 from flows import feedback
 from flows.train_flow import Trained
-from mnist_pipeline import review
 from mnist_pipeline.contact_sheet import GAP, LINE
-from mnist_pipeline.served import Review, Served, once_an_image
-from mnist_pipeline.served_log import NotALogError, ServedLog
+from mnist_pipeline.monitoring import review
+from mnist_pipeline.monitoring.log import NotALogError, ServedLog
+from mnist_pipeline.monitoring.served import Review, Served, once_an_image
 from serving.app import create_app
 from serving.log import LogWriter
 from tests.answers import answer
@@ -145,6 +146,13 @@ def test_corrections_are_reviewed_and_taken_back(log: ServedLog) -> None:
     log.correct(served(0).id, "8")
     assert log.review({served(0).id: ("accepted", "08")}) == 1  # as a spreadsheet may write it
     assert log.review({served(3).id: ("accepted", "")}) == 0
+
+
+def test_a_review_of_one_class_accepts_no_correction_to_another_that_is_spelled_alike(log: ServedLog) -> None:
+    log.append([replace(served(0), classes=("A", "a", *"23456789"))])
+    log.correct(served(0).id, "a")
+    assert log.review({served(0).id: ("accepted", "A")}) == 0
+    assert log.review({served(0).id: ("accepted", "a")}) == 1
 
 
 def test_a_correction_counts_once_an_image(log: ServedLog) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
 from serving import log as writer
 from serving.log import LogWriter
 from tests.servers import eventually
@@ -86,7 +86,7 @@ def test_the_file_alone_is_whole_within_a_second(tmp_path: Path) -> None:
 def test_feedback_is_refused_together_while_another_program_keeps_the_log_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_pipeline.served_log.BUSY_TIMEOUT", 1)
+    monkeypatch.setattr("mnist_pipeline.monitoring.log.BUSY_TIMEOUT", 1)
     kept = LogWriter(tmp_path / "served.db")
     kept.append([served(0)])
     kept.start()

@@ -11,11 +11,11 @@ import pytest
 
 from flows import feedback
 from flows.train_flow import Trained
-from mnist_pipeline import server_logs
 from mnist_pipeline.config import FieldError
 from mnist_pipeline.environment import TOKEN
-from mnist_pipeline.served_log import ServedLog
-from mnist_pipeline.server_logs import existing_log
+from mnist_pipeline.monitoring import fetch
+from mnist_pipeline.monitoring.fetch import existing_log
+from mnist_pipeline.monitoring.log import ServedLog
 from mnist_pipeline.web import listen
 from serving.app import create_app
 from serving.log import LogWriter
@@ -90,7 +90,7 @@ def test_the_token_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_another_program_sends_is_one_line_that_names_its_address(
     content: bytes, length: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_logs, "FETCH_TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "FETCH_TIMEOUT", 0.5)
 
     class Other(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

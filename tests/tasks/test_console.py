@@ -3,6 +3,7 @@
 import io
 import logging
 import multiprocessing
+import os
 
 import pytest
 
@@ -44,3 +45,15 @@ def test_a_command_prints_neither_the_errors_nor_the_end_of_its_run_as_it_tells_
 def test_the_run_of_a_schedule_prints_how_it_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)  # as in a process that the schedule started
     assert printed() == [LOG[0][2], LOG[2][2], LOG[-1][2]]
+
+
+def test_a_run_goes_on_although_nobody_reads_its_output_any_more() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", buffering=1)
+    console = Console(stream=stream)
+    for _ in range(2):
+        console.handle(logging.LogRecord("prefect", logging.INFO, __file__, 1, "Epoch: 1/3", (), None))
+    assert console.console.quiet
+    with pytest.raises(BrokenPipeError):
+        stream.close()

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
+from mnist_pipeline.config import FieldError
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
@@ -92,7 +93,7 @@ class Dying:
         self.client, self.left = client, writes
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith(("get_", "search_")):
+        if not name.startswith(("get_", "search_", "list_")):
             if self.left == 0:
                 raise ConnectionError("the store is gone")
             self.left -= 1
@@ -120,7 +121,7 @@ def test_what_was_interrupted_at_any_write_is_finished_by_the_same_command(
     command, (champion, previous) = commands[action]
     dying = Dying(mlflow, writes)
     with monkeypatch.context() as patch:
-        patch.setattr("mnist_pipeline.tracking.registry.client", lambda: dying)
+        patch.setattr("mnist_pipeline.tracking.store.client", lambda: dying)
         with pytest.raises(ConnectionError):
             command()
     command()
@@ -156,6 +157,23 @@ def test_rollback_bears_what_was_deleted_and_goes_back_by_one(
     assert registry.version("previous_champion") == (1 if delete == "delete_run" else None)
 
 
+def test_rollback_takes_the_champion_before_one_whose_version_was_deleted(
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient
+) -> None:
+    for version in (new_version(), new_version()):
+        evaluate_challenger(registry, version, YES)
+    mlflow.delete_model_version(registry.name, "2")
+    entry = registry.roll_back(reason="its version was deleted")
+    assert (entry.champion_before, entry.champion, registry.champion) == (None, 1, 1)
+
+
+@pytest.mark.parametrize("reason", ["", " \n"])
+def test_a_decision_by_hand_has_a_reason(registry: Registry, new_version: Callable[[], int], reason: str) -> None:
+    new_version()
+    with pytest.raises(FieldError, match=r"^reason must be what others are to read in the ledger, not empty$"):
+        registry.promote_by_hand(1, reason=reason)
+
+
 def test_a_champion_whose_alias_was_deleted_is_still_the_one_to_beat(
     registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +182,7 @@ def test_a_champion_whose_alias_was_deleted_is_still_the_one_to_beat(
     mlflow.delete_registered_model_alias(registry.name, "champion")
     first = registry.promote_first(ModelVersion(registry.name, new_version(), "challenger"))
     assert (first.alias, registry.champion) == ("challenger", None)
-    assert f"{registry.promote_command(2)} gives it back" in caplog.text
+    assert f"the last one that is there is version 2: {registry.promote_command(2)}" in caplog.text
     seen = []
     registry.evaluate_challenger(3, lambda champion: seen.append(champion) or NO, holdout_sha256="e")  # type: ignore[func-returns-value]
     assert seen == [2]

@@ -1,5 +1,6 @@
 """How runs end, are resumed, and what they log."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,18 @@ def test_the_runs_of_a_dead_process_are_closed(empty_store: MlflowClient) -> Non
     assert runs.running_processes() == {"x": "process-1-dead"}
     assert runs.close_runs("process-1-dead") == {"x": "KILLED"}
     assert empty_store.get_run(run.info.run_id).info.status == "KILLED"
+
+
+def test_the_oldest_of_a_thousand_runs_of_a_dead_process_is_closed(empty_store: MlflowClient, tmp_path: Path) -> None:
+    tags = {"process": "process-1-dead", "prefect.flow_run_id": "x"}
+    oldest = empty_store.create_run("1", start_time=1, tags=tags).info.run_id
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(runs)")]
+        for number in range(1000):  # a page of MLflow's
+            new = {"run_uuid": "?", "start_time": "2", "status": "'FINISHED'"}
+            values = ", ".join(new.get(name, name) for name in columns)
+            database.execute(f"INSERT INTO runs SELECT {values} FROM runs WHERE run_uuid = ?", [str(number), oldest])
+            copied = "INSERT INTO tags (key, value, run_uuid) SELECT key, value, ? FROM tags WHERE run_uuid = ?"
+            database.execute(copied, [str(number), oldest])
+    assert runs.close_runs("process-1-dead") == {"x": "KILLED"}
+    assert empty_store.get_run(oldest).info.status == "KILLED"

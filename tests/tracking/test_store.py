@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy.exc import OperationalError
 
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking import runs, sqlite, store
@@ -44,11 +45,11 @@ def test_studies_are_stored_where_optuna_storage_says(
 
 def test_a_relative_address_is_the_same_file_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/runs.db")
-    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///studies.db")
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///studies.db?timeout=5")
     monkeypatch.chdir(tmp_path)
     assert store.tracking_uri() == f"sqlite:///{ROOT}/elsewhere/runs.db"
     assert store.in_progress_folder() == ROOT / "elsewhere" / "in_progress"
-    assert store.study_storage() == f"sqlite:///{ROOT}/studies.db"
+    assert store.study_storage() == f"sqlite:///{ROOT}/studies.db?timeout=5"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,26 @@ def test_an_address_of_another_kind_is_refused_with_examples(address: str, monke
         store.prepare()
     assert str(error.value).startswith("MLFLOW_TRACKING_URI must be an address such as http://tracker:5000, sqlite:///")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:5000", "nowhere"])
+def test_an_address_that_keeps_no_studies_is_refused_with_examples(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", address)
+    with pytest.raises(
+        sqlite.StoreError, match=rf"^OPTUNA_STORAGE must be an address such as sqlite:.*, not {address}$"
+    ):
+        store.study_storage()
+
+
+def test_an_error_names_the_store_that_failed() -> None:
+    with (
+        pytest.raises(sqlite.StoreError, match=r"^the database sqlite:///studies.db failed: "),
+        store.as_store_errors(),
+        store.as_store_errors("sqlite:///studies.db"),
+    ):
+        raise OperationalError("SELECT 1", None, Exception("no"))
 
 
 def test_a_database_without_its_driver_is_told_with_the_command_that_installs_it(

@@ -63,21 +63,6 @@ def test_the_best_epochs_weights_survive_an_interruption_after_any_epoch(
     assert resumed_epochs == epochs
 
 
-def test_a_checkpoint_of_version_0_1_is_resumed(tmp_path: Path) -> None:
-    config, checkpoint = TrainConfig(epochs=3, hidden=(16,)), tmp_path / "checkpoint"
-    whole, epochs = train(config)
-    train(config, checkpoint, stop_after=2)
-    state = checkpoints.load(checkpoint)
-    assert state
-    del state["best"]
-    for epoch in state["epochs"]:
-        del epoch["val"], epoch["test"]
-    checkpoints.save(checkpoint, state)
-    resumed, resumed_epochs = train(config, checkpoint)
-    assert equal(whole, resumed)
-    assert resumed_epochs == epochs
-
-
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 def test_every_optimizer_resumes_with_its_state(optimizer: OptimizerName, tmp_path: Path) -> None:
     config = TrainConfig(epochs=3, optimizer=optimizer, hidden=(16,))

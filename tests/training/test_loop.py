@@ -12,12 +12,12 @@ from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.training.evaluation import Score, evaluate, predict, score
 from mnist_pipeline.training.loop import (
     Epoch,
+    adapt_batch_size,
     balanced_weights,
     best_epoch,
     choose_device,
     choose_threads,
     fit,
-    fit_batch_size,
     is_exhausted,
     learning_rates,
     torch_threads,
@@ -128,19 +128,19 @@ def test_balanced_weights_give_a_rare_class_its_say() -> None:
     ("images", "batch_size"), [(48_000, 256), (5120, 256), (5119, 128), (407, 16), (200, 8), (30, 8), (5, 5)]
 )
 def test_a_recipes_batch_size_shrinks_until_small_data_give_20_steps_an_epoch(images: int, batch_size: int) -> None:
-    assert fit_batch_size(FAST, images=images) == replace(FAST, batch_size=batch_size)
+    assert adapt_batch_size(FAST, images=images) == replace(FAST, batch_size=batch_size)
     given = replace(FAST, batch_size=255)
-    assert fit_batch_size(given, images=images) == given
+    assert adapt_batch_size(given, images=images) == given
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
 def test_every_recipe_keeps_its_batch_size_on_mnist(recipe: TrainConfig) -> None:
-    assert fit_batch_size(recipe, images=48_000) == recipe
+    assert adapt_batch_size(recipe, images=48_000) == recipe
 
 
 def test_a_single_image_to_train_on_is_too_few_for_batch_norm() -> None:
     with pytest.raises(FieldError, match="dataset leaves 1 image to train on, and batch norm needs 2: add some"):
-        fit_batch_size(FAST, images=1)
+        adapt_batch_size(FAST, images=1)
 
 
 def test_the_fast_recipe_beats_the_tutorial(splits: Splits) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mnist_pipeline.config import TrainConfig
-from mnist_pipeline.data.preprocessing import normalize
+from mnist_pipeline.data.schema import normalize
 from mnist_pipeline.training.augmentation import rotate
 from mnist_pipeline.training.model import MLP, Classifier
 

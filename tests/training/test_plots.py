@@ -14,7 +14,6 @@ from mnist_pipeline.training.loop import Epoch
 
 IMAGES = np.random.default_rng(0).random((12, 28, 28))
 LABELS = np.arange(12) % 10
-PROBABILITIES = np.eye(10)[LABELS]
 
 
 def titles(figure: Figure) -> list[str]:
@@ -48,13 +47,12 @@ def test_predictions_are_drawn_in_two_rows_of_five() -> None:
 
 def test_figures_show_the_names_of_classes_and_shorten_long_ones() -> None:
     names = ("cat", "dog", "a name far too long to stand over an image")
-    images, labels, probabilities = IMAGES[:3], np.array([0, 1, 2]), np.eye(3)[[1, 1, 0]]
-    figure = plots.confident_mistakes(images, labels, probabilities, names)
-    assert titles(figure)[:2] == [
-        "Label: cat, Predict: dog (100.0 %)",
-        "Label: a name far too …, Predict: cat (100.0 %)",
+    figure = plots.predictions(IMAGES[:3], np.array([0, 1, 2]), np.array([0, 0, 1]), names)
+    assert titles(figure) == [
+        "Label: cat, Predict: cat",
+        "Label: dog, Predict: cat",
+        "Label: a name far too …, Predict: dog",
     ]
-    assert titles(plots.predictions(images, labels, labels, names))[0] == "Label: cat, Predict: cat"
     (axes,) = plots.confusion_matrix(np.eye(3, dtype=int), names).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "a name far too …"]
 
@@ -127,15 +125,6 @@ def test_the_confusion_matrix_of_very_many_classes_shows_colours_and_some_names(
     assert [label.get_text() for label in axes.get_xticklabels()] == names[::10]
 
 
-def test_the_most_confident_mistake_comes_first() -> None:
-    probabilities = PROBABILITIES.copy()
-    probabilities[3] = np.eye(10)[7] * 0.6
-    probabilities[5] = np.eye(10)[6] * 0.9
-    figure = plots.confident_mistakes(IMAGES, LABELS, probabilities)
-    assert titles(figure)[:2] == ["Label: 5, Predict: 6 (90.0 %)", "Label: 3, Predict: 7 (60.0 %)"]
-    assert figure.get_suptitle() == "The most confident of 2 mistakes in 12 images"
-
-
 @pytest.mark.parametrize(
     "figure",
     [
@@ -144,10 +133,9 @@ def test_the_most_confident_mistake_comes_first() -> None:
         plots.curves(epochs(150, validation=True), best_epoch=90),
         plots.reliability([ReliabilityBin(0.4, 0, 1)]),
         plots.confusion_matrix(np.zeros((10, 10), dtype=int)),
-        plots.confident_mistakes(IMAGES, LABELS, PROBABILITIES),  # there are none
         plots.slices([{"val_accuracy": 0.9, "lr": 0.001}], []),
     ],
-    ids=["predictions", "curve", "curves", "reliability", "confusion_matrix", "confident_mistakes", "slices"],
+    ids=["predictions", "curve", "curves", "reliability", "confusion_matrix", "slices"],
 )
 def test_a_figure_with_little_to_show_can_be_drawn(figure: Figure) -> None:
     assert draw(figure).startswith(b"\x89PNG")

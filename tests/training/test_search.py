@@ -8,9 +8,9 @@ from mnist_pipeline.config import FieldError, Search, TrainConfig
 from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.training.search import (
     Outcome,
+    adapt_space,
     best_config,
     count_done,
-    fit_space,
     importance,
     open_study,
     progress,
@@ -76,9 +76,9 @@ def test_each_trial_is_reported_with_its_score_and_the_best_so_far(storage: str)
 def test_batches_that_are_too_large_for_small_data_are_tried_only_if_they_were_given(
     images: int, sizes: tuple[int, ...]
 ) -> None:
-    assert fit_space(Space(), images=images).batch_size == sizes
+    assert adapt_space(Space(), images=images).batch_size == sizes
     given = Space(batch_size=(16, 512))
-    assert fit_space(given, images=images) == given
+    assert adapt_space(given, images=images) == given
 
 
 def test_the_best_config_is_that_of_the_best_trial(storage: str) -> None:

@@ -1,13 +1,20 @@
 """What of the served images is watched, and when that leads to a retraining. Imports only what is light."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_pipeline.config import NO_OTHER_FIELDS, FieldError, check
-from mnist_pipeline.served_log import FILE
-from mnist_pipeline.server_logs import is_address
-from mnist_pipeline.text import duration
+from mnist_pipeline.monitoring.fetch import is_address
+from mnist_pipeline.monitoring.log import FILE
+from mnist_pipeline.text import duration, printable
+
+
+def review_command(logs: Sequence[str], *options: str) -> str:
+    """Return the command that reviews the corrections in `logs`, as it is typed."""
+    named = [] if tuple(logs) == (str(FILE),) else ["--log", *logs]
+    return printable(shlex.join(["python", "flows/monitor_flow.py", "review", *named, *options]))
 
 
 def different_logs(places: Sequence[str]) -> tuple[str, ...]:

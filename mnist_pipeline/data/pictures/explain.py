@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mnist_pipeline.data.preprocessing import Reading
+from mnist_pipeline.data.pictures.preprocessing import Reading
 
 PANEL, GAP, TEXT = 196, 8, 18  # pixels: of a step, between two, of a line of text
 MAX_NAME = 255  # bytes, on nearly every file system

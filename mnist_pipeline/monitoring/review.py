@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.contact_sheet import contact_sheet
-from mnist_pipeline.served import Review, Served
+from mnist_pipeline.monitoring.served import Review, Served
 from mnist_pipeline.spreadsheet import rows_of
 from mnist_pipeline.text import from_spreadsheet, spreadsheet_text
 

@@ -11,9 +11,9 @@ from mnist_pipeline.data import drift
 from mnist_pipeline.data.drift import Profile, Shift
 from mnist_pipeline.data.splits import Examples
 from mnist_pipeline.interval import interval_text, wilson
-from mnist_pipeline.served import Served, contradicting, once_an_image
+from mnist_pipeline.monitoring.options import Watch, review_command
+from mnist_pipeline.monitoring.served import Served, contradicting, once_an_image
 from mnist_pipeline.text import aligned, counted, percent
-from mnist_pipeline.watch import Watch
 
 Verdict = Literal["fine", "look", "retrain"]
 Distribution = tuple[Sequence[str], np.ndarray, np.ndarray]  # names, and the share of each before and now
@@ -21,7 +21,6 @@ Distribution = tuple[Sequence[str], np.ndarray, np.ndarray]  # names, and the sh
 MIN_IMAGES = 50  # of which the distance of two histograms says something
 MIN_EXPECTED = 5  # images in a bin, for the distance to be nearly χ² distributed (Cochran, 1954)
 SURE = 0.9  # the confidence whose share of the answers is reported
-REVIEW = "python flows/monitor_flow.py review"
 BIAS = "biased: mostly wrong answers get corrected"
 
 
@@ -82,13 +81,14 @@ def watch(answers: Sequence[Served], corrections: Sequence[Served], reference: R
     if len(new) >= options.min_corrections:
         noun = "correction" if options.trust_feedback else "reviewed correction"
         retrain.append(f"{counted(len(new), noun)} that it has not learnt from")
+    review = review_command(options.log)
     look = [_drift(shift, drift.MODERATE, "look") for shift in shifts if shift.verdict == "moderate"]
     if unclear:
         look.append(
-            f"{counted(len(unclear), 'image')} with contradicting corrections, which count for nothing: {REVIEW}"
+            f"{counted(len(unclear), 'image')} with contradicting corrections, which count for nothing: {review}"
         )
     if waiting and not options.trust_feedback:
-        look.append(f"{counted(waiting, 'correction')} to be reviewed: {REVIEW}")
+        look.append(f"{counted(waiting, 'correction')} to be reviewed: {review}")
     if not answers:
         look.append(f"version {reference.version} has answered nothing in the last {options.since}")
     elif not (reference.profile and reference.coverage):

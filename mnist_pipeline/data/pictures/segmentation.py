@@ -10,8 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from mnist_pipeline.data.lines import without_lines
-from mnist_pipeline.data.morphology import closed, dilated, eroded
+from mnist_pipeline.data.pictures.lines import without_lines
 from mnist_pipeline.text import counted
 
 # Lengths are shares of the picture's shorter side.
@@ -146,7 +145,7 @@ class Ink:
 
     def __init__(self, grey: np.ndarray, smooth: np.ndarray, candidates: int) -> None:
         self.side, self.smooth, self.candidates = min(grey.shape), smooth, candidates
-        self.background = closed(smooth, 2 * round(WIDEST * self.side / 2) + 1)
+        self.background = ndimage.grey_closing(smooth, 2 * round(WIDEST * self.side / 2) + 1)
         paper = np.maximum(self.background, DARKEST)
         self.contrast = (self.background - grey) / paper
         darker = self.background - smooth
@@ -157,7 +156,7 @@ class Ink:
         if lines.any() and otsu(relative[self.unlined]) > (faint := LIKE_LINES * relative[lines].mean()):
             self.unlined &= relative > faint  # what was missed of the lines
         self.unlined = without_patches(self.unlined, relative, 2 * max(round(PATCH * self.side / 2), 1) + 1)
-        bridged = dilated(self.unlined, 2 * round(GAP * self.side) + 1)
+        bridged = ndimage.maximum_filter(self.unlined, 2 * round(GAP * self.side) + 1)
         self.labels = ndimage.label(bridged, np.ones((3, 3)))[0] * self.unlined
 
     @cached_property
@@ -198,8 +197,8 @@ class Ink:
         window = _widened(mark.box, 2)
         component = np.isin(self.labels[window], mark.labels)
         contrast = self.contrast[window]
-        lines = dilated((self.mask & ~self.unlined)[window], 3) & ~component
-        around = dilated(component, 3) & ~lines  # with the soft edges of its strokes
+        lines = ndimage.maximum_filter((self.mask & ~self.unlined)[window], 3) & ~component
+        around = ndimage.maximum_filter(component, 3) & ~lines  # with the soft edges of its strokes
         scaled = contrast / np.percentile(contrast[component], 95)
         digit = np.clip((scaled - NOISE) / (FULL - NOISE), 0, 1) * around
         missing = round(THINNEST * mark.extent - _thickness(component))
@@ -211,8 +210,8 @@ class Ink:
         """Return how steep a mark's edge is: the median of the contrast's morphological gradient on its outline."""
         window = _widened(mark.box, 2)
         component, contrast = np.isin(self.labels[window], mark.labels), self.contrast[window]
-        outline = dilated(component, 3) & ~eroded(component, 3)
-        return float(np.median((dilated(contrast, 3) - eroded(contrast, 3))[outline]))
+        outline = ndimage.maximum_filter(component, 3) & ~ndimage.minimum_filter(component, 3)
+        return float(np.median(ndimage.morphological_gradient(contrast, 3)[outline]))
 
     def doubt(self, mark: Mark) -> str:
         """Return why a mark is no digit, if so."""
@@ -253,7 +252,7 @@ def without_patches(mask: np.ndarray, relative: np.ndarray, size: int) -> np.nda
     for _ in range(2):  # two shadows may differ
         threshold = otsu(relative[mask])
         faint, strong = mask & (relative <= threshold), mask & (relative > threshold)
-        is_patch = eroded(faint, size).any() and faint.mean() < PATCHES
+        is_patch = ndimage.minimum_filter(faint, size).any() and faint.mean() < PATCHES
         if not is_patch or not strong.any() or relative[strong].mean() < DARKER * relative[faint].mean():
             break
         mask = strong

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mnist_pipeline.config import ROOT
-from mnist_pipeline.served import Review, Served, from_row, time_text, to_row
-from mnist_pipeline.spreadsheet import same
+from mnist_pipeline.monitoring.served import Review, Served, from_row, time_text, to_row
+from mnist_pipeline.spreadsheet import meant
 
 FILE = ROOT / "served.db"
 KEEP = 100_000  # images
@@ -140,7 +140,7 @@ class ServedLog:
         Return how many there were.
         """
         values = [(review, answer, label) for answer, (review, label) in decisions.items()]
-        return self._change("UPDATE predictions SET review = ? WHERE id = ? AND is_same(?, correct)", values)
+        return self._change("UPDATE predictions SET review = ? WHERE id = ? AND correct = meant(?, classes)", values)
 
     def withdraw(self, ids: Iterable[str]) -> int:
         """Take corrections back, reviewed or not, by the images' ids; return how many there were."""
@@ -214,7 +214,7 @@ class ServedLog:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT, check_same_thread=False)
         connection.row_factory = sqlite3.Row
-        connection.create_function("is_same", 2, lambda cell, label: label is not None and same(cell, label))
+        connection.create_function("meant", 2, lambda cell, classes: meant(cell, json.loads(classes)))
         connection.execute("PRAGMA synchronous = normal")  # a commit survives SIGKILL, and waits for no disk
         connection.execute(f"PRAGMA journal_size_limit = {2**22}")
         return connection

@@ -3,8 +3,6 @@
 import numpy as np
 from scipy import ndimage
 
-from mnist_pipeline.data.morphology import dilated_columns, opened_columns
-
 THICKEST = 0.025  # of the picture's longer side, up to twice the shorter one
 TILT = np.linspace(-0.27, 0.27, 31)[:, None]  # slopes, up to 15°
 ACROSS = 0.75  # of the picture's width: as long as this, one line is enough
@@ -21,7 +19,7 @@ def without_lines(mask: np.ndarray) -> np.ndarray:
 
 
 def _level_lines(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels of level lines, less those where a thicker stroke crosses one.
+    """Return the pixels of level lines, except those where a thicker stroke crosses one.
 
     A line is a peak of the Hough transform (Duda and Hart, 1972): of all lines, given by their slope and the row in
     which they pass the picture's middle, those that many pixels lie on. Each run of a column that is short enough to be
@@ -31,7 +29,7 @@ def _level_lines(mask: np.ndarray) -> np.ndarray:
     if mask.any(axis=0).sum() < LONG * width:  # most pictures: no line is that long
         return np.zeros_like(mask)
     thickest = 2 * round(THICKEST * min(max(mask.shape), 2 * min(mask.shape)) / 2) + 1
-    thin = mask & ~opened_columns(mask, thickest)
+    thin = mask & ~ndimage.grey_opening(mask, (thickest, 1), mode="constant")
     upper = thin.copy()
     upper[1:] &= ~thin[:-1]
     rows, columns = np.nonzero(upper)
@@ -53,5 +51,5 @@ def _level_lines(mask: np.ndarray) -> np.ndarray:
     within = (rows >= 0) & (rows < height)
     on_line = np.zeros_like(mask)
     on_line[rows[within], np.broadcast_to(across, rows.shape)[within]] = True
-    near: np.ndarray = thin & dilated_columns(on_line, thickest)
+    near: np.ndarray = thin & ndimage.maximum_filter1d(on_line, thickest, axis=0)
     return near

@@ -21,7 +21,7 @@ from urllib.request import (
 )
 
 from mnist_pipeline.environment import TOKEN
-from mnist_pipeline.served_log import ServedLog
+from mnist_pipeline.monitoring.log import ServedLog
 from mnist_pipeline.text import printable
 
 SILENCE_TIMEOUT = 30  # seconds without a byte, after which a server is given up
