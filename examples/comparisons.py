@@ -1,6 +1,6 @@
 """The tutorial's comparisons, as a page: one layer against three, SGD against its relatives and Adam, and XOR.
 
-.venv/bin/python examples/comparisons.py        writes docs/comparisons.md and its figures; takes about a minute
+.venv/bin/python examples/comparisons.py        writes docs/comparisons.md and its figures; takes two or three minutes
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ from mnist_pipeline.config import FieldError, Gate, Search, TrainConfig
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.space import Space, space_from
-from mnist_pipeline.text import percent
+from mnist_pipeline.text import counted, percent
 from mnist_pipeline.tracking.processes import process_id, try_lock
 from mnist_pipeline.tracking.store import as_store_errors, in_progress_folder, study_storage, tracking_uri
 from mnist_pipeline.training import search as optuna_search
@@ -134,9 +134,10 @@ def try_configs(
     """Keep every worker busy until the study has its number of trials; add each to `trials` before it starts."""
     futures: dict[PrefectFuture[Outcome], int] = {}
     done: SimpleQueue[PrefectFuture[Outcome]] = SimpleQueue()
-    left = search.trials - optuna_search.count_done(study)
-    while left > 0 or futures:
-        while left > 0 and len(futures) < workers:
+    left = max(0, search.trials - optuna_search.count_done(study))
+    print(f"{counted(left, 'trial')} to run, {workers} at a time")
+    while left or futures:
+        while left and len(futures) < workers:
             left -= 1
             each = study.ask()
             config = optuna_search.suggest(each, space, search)

@@ -24,10 +24,9 @@ from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.tracking import store
-from mnist_pipeline.tracking.registry import ModelVersion, Registry
+from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.report import Report
 from mnist_pipeline.tracking.runs import Run
-from mnist_pipeline.training.evaluation import Evaluation
 from tasks.download import download
 from tasks.evaluate import evaluate, summarize_seeds
 from tasks.notify import notify_of_state
@@ -49,16 +48,12 @@ def _config_from_json(value: Any) -> Any:
 Config = Annotated[TrainConfig, BeforeValidator(_config_from_json)]
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of a training."""
+@dataclass(frozen=True, kw_only=True)
+class Trained(Report):
+    """The result of a training: what its report tells, and where it is recorded."""
 
-    test: Evaluation
-    holdout: Evaluation
-    model: ModelVersion
     run: Run
     flow_run_url: str | None  # none without the decorator
-    report: Report
     seeds: str = ""  # how much several trainings differ
 
     def __str__(self) -> str:
@@ -105,8 +100,8 @@ def train_flow(
         with mlflow_run(config, splits, fresh=fresh, parent=parent) as run:
             trained = train_and_register(config, splits, run)
             trained = replace(trained, model=promote_first(trained.model, trained.holdout))
-            report_results(trained.test, trained.holdout, trained.model, run)
-            write_report(replace(trained.report, model=trained.model), splits, run)
+            report_results(trained, run)
+            write_report(trained, splits, run)
         if parent:
             results = [(trained.test, trained.holdout)]
             for seed in range(config.seed + 1, config.seed + seeds):
@@ -126,7 +121,7 @@ def train_and_register(config: TrainConfig, splits: Splits, run: Run) -> Trained
     test, holdout = evaluate(training.mlp, splits, run, epoch=len(epochs))
     figures = visualize(epochs, splits.test, test, run, best_epoch=best_epoch)
     model = register(training.mlp, splits, (test, holdout), run, epoch=best_epoch or len(epochs))
-    report = Report(
+    return Trained(
         config=config,
         findings=findings,
         epochs=epochs,
@@ -136,8 +131,9 @@ def train_and_register(config: TrainConfig, splits: Splits, run: Run) -> Trained
         test=test,
         holdout=holdout,
         model=model,
+        run=run,
+        flow_run_url=url_for("flow-run", flow_run.id) if flow_run.id else None,
     )
-    return Trained(test, holdout, model, run, url_for("flow-run", flow_run.id) if flow_run.id else None, report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The tasks that inspect the labels: one training of a fold, and what was found.
 
-Dask sends them by value, which does not work for a function that uses the module torch.
+Their bodies may not name the module torch: Dask sends them by value, and cannot pickle it.
 """
 
 from collections.abc import Sequence

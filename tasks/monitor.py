@@ -51,7 +51,7 @@ def watch_answers(
 ) -> Watched:
     """Judge the answers, and record what was found on the run and on the flow run's page."""
     made_by = registry.run_of(version) or "none"
-    tried = versions.runs_turned_down(registry, LATEST)
+    tried = versions.runs_not_kept(registry, LATEST)
     reference = Reference(
         version=version,
         profile=load_profile(made_by),

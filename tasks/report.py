@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 from mnist_pipeline.data.splits import Splits
 from mnist_pipeline.text import aligned, counted, markdown_text, percent
 from mnist_pipeline.tracking.ledger import LedgerEntry
-from mnist_pipeline.tracking.registry import ModelVersion
 from mnist_pipeline.tracking.report import Report, render
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.evaluation import Evaluation
@@ -29,8 +28,9 @@ def write_report(report: Report, splits: Splits, run: Run) -> None:
     run.log_html(render(report, splits, run_id=run.id, tags=run.tags), "report")
 
 
-def report_results(test: Evaluation, holdout: Evaluation, model: ModelVersion, run: Run) -> None:
+def report_results(report: Report, run: Run) -> None:
     """Show the results of the training, and where they are recorded."""
+    test, model = report.test, report.model
     rows = "\n".join(
         f"| {markdown_text(name)} | {percent(p)} | {percent(r)} | {percent(f1)} |"
         for name, p, r, f1 in zip(test.classes, test.precision, test.recall, test.f1, strict=True)
@@ -39,7 +39,7 @@ def report_results(test: Evaluation, holdout: Evaluation, model: ModelVersion, r
         key="training-results",
         description="The results of this run, and where they are recorded",
         markdown=f"""\
-{results_table(test, holdout)}
+{results_table(test, report.holdout)}
 
 Model `{model.uri}`, now `{model.alias}`. [The run in MLflow]({run.url})
 

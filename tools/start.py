@@ -106,7 +106,6 @@ def forget(*, longest: int) -> None:
     version = re.search(r'^version = "(.*)"', pyproject, re.MULTILINE)
     assert version
     (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(PROJECT=PROJECT, version=version[1]))
-    pyproject = pyproject.replace(version[0], 'version = "0.1.0"', 1)
     if longest > 0:  # lines of text and comments that a longer name makes longer; code is broken anew
         limit = f"[tool.ruff.lint]\npycodestyle.max-line-length = {120 + 3 * longest}\n"
         pyproject = pyproject.replace("[tool.ruff.lint]\n", limit, 1)

@@ -14,7 +14,7 @@ from mnist_pipeline.text import counted
 from mnist_pipeline.tracking import models
 from mnist_pipeline.tracking.gate import discordant, mcnemar, won_and_lost
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.versions import Version, versions
+from mnist_pipeline.tracking.versions import VersionSummary, versions
 from mnist_pipeline.training import plots
 from mnist_pipeline.training.evaluation import Evaluation, evaluate
 
@@ -59,7 +59,7 @@ class Comparison:
         return plots.contact_sheet(title, self.examples.pixels[rows].numpy(), titles, wins=len(won))
 
 
-def compare(registry: Registry, old: Version, new: Version, dataset: str) -> tuple[Comparison, str]:
+def compare(registry: Registry, old: VersionSummary, new: VersionSummary, dataset: str) -> tuple[Comparison, str]:
     """Score both versions on the holdout of `dataset`, a name or a folder; return that, and what is to be known of it.
 
     If only its name is given, the folder is the one that `new` was trained on. Raises `ValueError` or `OSError` if a
@@ -83,7 +83,7 @@ def holdout_of(registry: Registry, number: int, dataset: str, schema: Schema) ->
     return _holdout(_source(version, dataset), schema)
 
 
-def _source(version: Version, dataset: str) -> DataSource:
+def _source(version: VersionSummary, dataset: str) -> DataSource:
     """Return where the data of `version` are: in `dataset`, if that is a path, or where its run says they were.
 
     A name is a folder's only if the data are no longer where they were: an export may be called like its dataset.

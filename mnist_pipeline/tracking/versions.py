@@ -17,7 +17,7 @@ from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Version:
+class VersionSummary:
     """One version. What is not known, as its run or its files are gone or version 0.1 made it, is empty."""
 
     number: int
@@ -37,7 +37,7 @@ class Version:
         return " ".join([str(self.number), *(alias.replace("_", " ") for alias in self.aliases)])
 
 
-def versions(registry: Registry) -> list[Version]:
+def versions(registry: Registry) -> list[VersionSummary]:
     """Return all versions, the oldest first."""
     aliases = registry.aliases
     return [_version(each, aliases) for each in model_versions(registry.name)]
@@ -59,7 +59,7 @@ def card(registry: Registry, version: int) -> dict[str, Any]:
     }
 
 
-def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
+def differences(old: VersionSummary, new: VersionSummary) -> list[tuple[str, str, str]]:
     """Return what differs between two versions, and the values of both: config, data, results."""
     names = [name for name in {**old.params, **new.params} if old.params.get(name) != new.params.get(name)]
     rows = [(name, old.params.get(name, ""), new.params.get(name, "")) for name in names]
@@ -68,7 +68,7 @@ def differences(old: Version, new: Version) -> list[tuple[str, str, str]]:
     return [row for row in rows if any(row[1:])]
 
 
-def _version(found: Any, aliases: Mapping[str, int]) -> Version:
+def _version(found: Any, aliases: Mapping[str, int]) -> VersionSummary:
     tags, config, params, folder = found.tags, "", {}, None
     with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # purged, or none
         run = client().get_run(found.run_id or "none")
@@ -78,10 +78,10 @@ def _version(found: Any, aliases: Mapping[str, int]) -> Version:
     holdout = _holdout_accuracy(found)
     holdout_size = params.get("holdout_size") or params.get("exam_size")
     test = tags.get("test_accuracy")
-    return Version(
+    return VersionSummary(
         number=int(found.version),
         aliases=tuple(sorted(name for name, number in aliases.items() if number == int(found.version))),
-        decision=tags.get("decision", ""),
+        decision=", ".join(filter(None, (tags.get("decision", ""), "pruned" * (ledger.PRUNED in tags)))),
         test=percent(float(test)) if test else "",
         holdout=_accuracy(float(holdout), holdout_size) if holdout else "",
         config=config,
@@ -112,13 +112,13 @@ def _size(model_id: str | None) -> str:
     return f"{size / 1e3:,.0f} kB" if size else ""
 
 
-def runs_turned_down(registry: Registry, latest: int) -> set[str]:
+def runs_not_kept(registry: Registry, latest: int) -> set[str]:
     """Return the ids of the runs that made those of the `latest` versions that were rejected or rolled back."""
-    turned_down = ("rejected", "rolled back")
+    not_kept = ("rejected", "rolled back")
     return {
         each.run_id
         for each in model_versions(registry.name)[-latest:]
-        if each.run_id and (last := _last_entry(each)) and last.action in turned_down
+        if each.run_id and (last := _last_entry(each)) and last.action in not_kept
     }
 
 

@@ -150,7 +150,7 @@ def test_the_report_says_which_data_are_far_from_the_champions(first: Trained, o
         inverted.parent.mkdir(parents=True, exist_ok=True)
         ImageOps.invert(Image.open(file)).save(inverted)
     source = DataSource(dataset=str(own), extra=tmp_path / "inverted")
-    report = train_flow(replace(CONFIG, epochs=1), source).report
+    report = train_flow(replace(CONFIG, epochs=1), source)
     drifted = [each.message for each in report.findings if each.check == "drift"]
     assert any(each.startswith("the extra data are far from the champion's: brightness, ") for each in drifted)
 
@@ -184,7 +184,7 @@ def test_a_champion_that_learnt_from_the_holdout_is_reported_where_it_is_compare
         part = "train" if number % 5 else "test"
         (tmp_path / "words" / part / file.parent.name).mkdir(parents=True, exist_ok=True)
         (tmp_path / "words" / part / file.parent.name / file.name).symlink_to(file)
-    report = train_flow(replace(CONFIG, epochs=1), DataSource(dataset=str(tmp_path / "words"))).report
+    report = train_flow(replace(CONFIG, epochs=1), DataSource(dataset=str(tmp_path / "words")))
     (message,) = (each.message for each in report.findings if each.check == "champion")
     assert re.match(r"the champion has learnt from \d+ of the 300 images of the holdout: the gate", message)
 

@@ -11,6 +11,7 @@ from flows import champion
 from mnist_pipeline.tracking import pruning
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import Registry, resolve
+from mnist_pipeline.tracking.versions import versions as summaries
 
 NOW = timedelta(0)
 
@@ -94,6 +95,7 @@ def test_the_ledger_stays_and_what_was_pruned_is_refused(versions: Versions) -> 
     before = versions.registry.history()
     pruning.prune(versions.registry, 3)
     assert versions.registry.history() == before
+    assert [each.number for each in summaries(versions.registry) if each.decision.endswith("pruned")] == [3]
     assert versions.registry.roll_back(reason="one back").champion == 4
     with pytest.raises(ValueError, match="version 3 of pruned-mlp was pruned on 20"):
         versions.registry.roll_back(reason="two back")

@@ -16,7 +16,7 @@ from mnist_pipeline.config import FieldError
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
-from mnist_pipeline.tracking.versions import runs_turned_down, settled
+from mnist_pipeline.tracking.versions import runs_not_kept, settled
 
 YES = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
 NO = Decision((Check("floor", False, "too bad"),), {"accuracy": 0.1})
@@ -217,8 +217,8 @@ def test_what_an_earlier_champion_learnt_from_is_not_known_to_have_failed(
         evaluate_challenger(registry, new_version(), decision)
     registry.roll_back(reason="it fails on sevens")
     runs = {int(each.version): each.run_id for each in store.model_versions(registry.name)}
-    assert runs_turned_down(registry, latest=20) == {runs[3], runs[4]}
-    assert runs_turned_down(registry, latest=1) == {runs[4]}
+    assert runs_not_kept(registry, latest=20) == {runs[3], runs[4]}
+    assert runs_not_kept(registry, latest=1) == {runs[4]}
 
 
 def test_a_promotion_by_hand_is_recorded_as_one(registry: Registry, new_version: Callable[[], int]) -> None:

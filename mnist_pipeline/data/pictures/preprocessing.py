@@ -53,7 +53,7 @@ class Reading:
     pixels: np.ndarray  # (N, height, width), uint8: one image, or each digit of a row
     warning: str = ""  # why it is unclear, if it is
     steps: dict[str, np.ndarray] = field(default_factory=dict)  # what was made of the picture on the way, by name
-    colour: tuple[float, float] = (0.0, 0.0)  # its mean red and its mean blue, less its mean green: -1 to 1
+    colour: tuple[float, float] = (0.0, 0.0)  # its mean red and its mean blue, minus its mean green: -1 to 1
     has_more_pages: bool = False  # of which the first alone was read
 
 
