@@ -48,9 +48,9 @@ def _check_proxies() -> None:
     """Write `socks`, as desktops do, as Prefect's client knows it. Exit if a proxy is one that this cannot use."""
     for name in PROXIES:
         scheme, separator, rest = os.environ.get(name, "").partition("://")
-        if separator and scheme == "socks":
+        if separator and scheme.lower() == "socks":
             os.environ[name] = f"socks5://{rest}"
-        elif separator and scheme not in ("http", "https", "socks5", "socks5h"):
+        elif separator and scheme.lower() not in ("http", "https", "socks5", "socks5h"):
             sys.exit(f"{name} names a proxy by {scheme}://, which cannot be used: http, https, socks5 and socks5h can")
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 def start(code: str) -> tuple["subprocess.Popen[str]", str]:
     """Start Python with `code`; return it, and the first line that it prints."""
     command = [sys.executable, "-c", BEGIN + code]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    in_terminal = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # even if the tests run under nohup
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=in_terminal)
     assert process.stdout
     return process, process.stdout.readline()
 
