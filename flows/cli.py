@@ -1,5 +1,6 @@
 """The command lines: options → a flow's parameters, one-line errors, exit codes. Imports only what is light."""
 
+import contextlib
 import errno
 import re
 import sys
@@ -208,10 +209,11 @@ def report_error(error: BaseException) -> int:
     In Python's development mode (`python -X dev`) all of them have their traceback.
     """
     code, message = explain(error)
-    if message is None or sys.flags.dev_mode:
-        traceback.print_exception(error)
-    else:
-        print(f"{sys.argv[0]}: {printable(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # whoever reads it is gone
+        if message is None or sys.flags.dev_mode:
+            traceback.print_exception(error)
+        else:
+            print(f"{sys.argv[0]}: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -83,11 +83,18 @@ def review(
         return
     unreviewed = {each.id for each in waiting if not each.review}
     if (table := out / sheets.TABLE).exists() and unreviewed & sheets.read(table).keys():
-        carry_out = review_command(log, "--apply", str(table))
+        carry_out = _how_to_apply(log, table)
         raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
         f"{shown}{counted(len(waiting), 'correction')} to be reviewed: look at {printable(str(sheet))}, write accept or"
     )
-    print(f"reject into the last column of {printable(str(table))}, and: {review_command(log, '--apply', str(table))}")
+    print(f"reject into the last column of {printable(str(table))}, and: {_how_to_apply(log, table)}")
+
+
+def _how_to_apply(log: tuple[str, ...], table: Path) -> str:
+    """Return the command that carries out a table, which only the machine of a log can do."""
+    if any(map(is_address, log)):
+        return f"on the server's machine, {review_command((str(FILE),), '--apply', table.name)}"
+    return review_command(log, "--apply", str(table))

@@ -38,6 +38,7 @@ SHORT_LIVED = {
 }
 OTHER_PORT = 'make server ARGS="--port 4201" or PREFECT_UI_URL=http://127.0.0.1:4201 takes another'
 
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 BOOTED = b"booted"
 MAX_BOOT = 60  # seconds that a server which is to end may take to create its database
 SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
@@ -114,10 +115,12 @@ def explain_prefect_error(error: BaseException) -> str | None:
     if not (isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)):
         return None
     if _OwnServer.startup_error:
-        return (
-            f"the Prefect API cannot start: {_OwnServer.startup_error}; "
-            f"its home {settings.home} (PREFECT_HOME) must be a writable folder, and prefect.db in it intact"
-        )
+        remedy = f"its home {settings.home} (PREFECT_HOME) must be a writable folder, and prefect.db in it intact"
+        if DATABASE in os.environ:
+            remedy = f"{DATABASE} must name a database that Prefect can use, or be left out"
+        elif "Can't locate revision" in _OwnServer.startup_error:
+            remedy = f"prefect.db in {settings.home} is of a newer Prefect: install that, or move the file away"
+        return f"the Prefect API cannot start: {_OwnServer.startup_error}; {remedy}"
     return f"the Prefect API at {settings.api.url} does not answer: once it does, {again}"
 
 
@@ -175,9 +178,10 @@ class _OwnServer:
 
 def _lasting_address() -> str:
     """Return where this project's lasting server listens once it is started: links lead there."""
-    address = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200").rstrip("/")
-    if not re.fullmatch(r"https?://[^/:]+(:\d{1,5})?(/.*)?", address):
-        raise ValueError(f"PREFECT_UI_URL must be an address such as http://127.0.0.1:4200, not {address}")
+    address = (os.environ.get("PREFECT_UI_URL") or "http://127.0.0.1:4200").rstrip("/")
+    if not re.fullmatch(r"https?://(\[[0-9a-fA-F:]+\]|[^/:@]+)(:\d{1,5})?(/.*)?", address):
+        shown = address.rpartition("@")[2]  # without a password
+        raise ValueError(f"PREFECT_UI_URL must be an address such as http://127.0.0.1:4200, not {shown}")
     return address
 
 

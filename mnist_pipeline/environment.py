@@ -36,6 +36,8 @@ def amend_environment() -> None:
     os.environ["MATPLOTLIBRC"] = os.devnull  # they look the same whatever the user's settings, which may need LaTeX
     os.environ.pop("MLFLOW_REGISTRY_URI", None)  # runs and models are kept in one store, that of the tracking address
     os.environ.pop("WEB_CONCURRENCY", None)  # a hosting service's: each of our servers is one process
+    if os.environ.get("COLUMNS", "") in ("1", "2"):
+        del os.environ["COLUMNS"]  # --help would never end
     _check_proxies()
     unproxied = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if unproxied != "*":  # no proxy reaches this machine's own servers

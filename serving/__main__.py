@@ -112,7 +112,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if self.should_exit:  # it is the second signal
                 process.exit_at_once(sig)
-            web.state.draining = sig == signal.SIGTERM
+            web.state.draining = sig != signal.SIGINT
             super().handle_exit(sig, frame)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -125,7 +125,10 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
 
     name = f"[{options.host}]" if ":" in options.host else options.host
     print(f"Draw an image on http://{name}:{listener.getsockname()[1]}", flush=True)
-    Server(config).run(sockets=[listener])
+    server = Server(config)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # uvicorn does not know that a terminal may be closed
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

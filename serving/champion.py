@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from mnist_pipeline.text import printable
@@ -20,9 +19,9 @@ class Loaded:
 
     name: str
     version: int
-    created: datetime
+    state: versions.State  # when the card was made
+    is_settled: bool  # since the question before: an alias moves before the ledger says why
     network: Classifier
-    aliases: dict[str, int]  # of the model, when the card was made
     card: dict[str, Any]  # what is known of it
 
 
@@ -69,9 +68,10 @@ class Champion:
 
 def load(registry: Registry, version: int, before: Loaded | None = None) -> Loaded:
     """Load a version, and what the registry says of it, unless that is what is loaded already."""
-    created, aliases = registry.created(version), registry.aliases
-    same = before if before and (before.version, before.created) == (version, created) else None
-    if same and same.aliases == aliases:
+    state = versions.state(registry, version)
+    same = before if before and (before.version, before.state.created) == (version, state.created) else None
+    is_settled = bool(same and same.state == state)
+    if same and is_settled and same.is_settled:
         return same  # the card would take reading all of the ledger
     network = same.network if same else load_network(registry.uri(version))
-    return Loaded(registry.name, version, created, network, aliases, versions.card(registry, version))
+    return Loaded(registry.name, version, state, is_settled, network, versions.card(registry, version))

@@ -1,7 +1,9 @@
 """What is printed of Prefect's log: each error once, and without its traceback. All of it is on the flow run's page."""
 
+import contextlib
 import logging
 import multiprocessing
+import sys
 from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -13,6 +15,22 @@ NEEDLESS = (
     "Running hook ",  # of the webhook, which speaks up if it fails
     "Hook ",
 )
+
+
+class Terminal:
+    """Standard error for what draws on it, as long as someone sees it: a run goes on when its terminal is closed."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 class Console(PrefectConsoleHandler):

@@ -29,7 +29,7 @@ def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], lis
 
     An answer from before the version was made is that of another one, whose number it took after the model was deleted.
     """
-    since = max(datetime.now(UTC) - duration(watch.since), Registry(model).created(version))
+    since = max(datetime.now(UTC) - duration(watch.since), versions.state(Registry(model), version).created)
     answers: list[Served] = []
     corrections: list[Served] = []
     first_in: dict[str, str] = {}

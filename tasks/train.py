@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -18,6 +19,7 @@ from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.training.calibration import calibrate
 from mnist_pipeline.training.loop import Epoch, adapt_batch_size, best_epoch, fit, without_validation
 from mnist_pipeline.training.model import MLP
+from tasks.console import Terminal
 
 FEW = 20  # images to train on a class, below which no recipe learns it well
 
@@ -100,7 +102,7 @@ def _with_progress_artifact(epochs: Iterable[Epoch], total: int) -> Iterator[Epo
 
 def _with_progress_bar(epochs: Iterable[Epoch], total: int) -> Iterator[Epoch]:
     """Show a progress bar in a terminal, and print a line for each epoch elsewhere."""
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], Terminal()))
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Training", total=total)
         for epoch in epochs:

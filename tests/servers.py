@@ -1,6 +1,7 @@
 """What tests share that start servers and wait for what comes of them."""
 
 import json
+import signal
 import socket
 import threading
 import time
@@ -93,3 +94,8 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     with listening(Webhook) as url:
         yield url, received
+
+
+def hang_up_by_default() -> None:
+    """Let SIGHUP end a process that is about to start, even if the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -4,13 +4,12 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mnist_pipeline.config import ROOT
-from tests.servers import eventually
+from tests.servers import eventually, hang_up_by_default
 
 BEGIN = "from mnist_pipeline import process; process.begin(); import os, signal, sys, time; "
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -19,9 +18,8 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 def start(code: str) -> tuple["subprocess.Popen[str]", str]:
     """Start Python with `code`; return it, and the first line that it prints."""
     command = [sys.executable, "-c", BEGIN + code]
-    in_terminal = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # even if the tests run under nohup
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=in_terminal)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=hang_up_by_default)
     assert process.stdout
     return process, process.stdout.readline()
 

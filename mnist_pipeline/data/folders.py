@@ -28,12 +28,10 @@ from mnist_pipeline.text import as_seen, listed, printable
 MAX_OWN_SIZE = 64  # pixels of height or width up to which images that are all of one size keep it
 # In the names of files and folders
 PART = (
-    r"(?<![a-z])(train|fit|learn|test|t10k|holdout|exam|eval|val|dev)(?:ing|set|id|idation|uation|elopment)?"
+    r"(?<![a-z])(train|test|t10k|holdout|exam|eval|val|dev)(?:ing|set|id|idation|uation|elopment)?"
     r"(?:s?daten|data|images|imgs)?(?![a-z])"
 )
 PART_OF = {
-    "fit": "train",
-    "learn": "train",
     "t10k": "test",
     "holdout": "test",
     "exam": "test",

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -186,10 +185,6 @@ class Registry:
     def run_of(self, version: int | None) -> str | None:
         """Return the id of the run that made a version, if it is known."""
         return (version and self._get(version).run_id) or None
-
-    def created(self, version: int) -> datetime:
-        """Return when a version was made: another one may take its number after the model was deleted."""
-        return datetime.fromtimestamp(self._get(version).creation_timestamp / 1000, UTC)
 
     def check_exists(self) -> None:
         """Raise `ValueError` if there is no such registered model."""

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mnist_pipeline.interval import interval_text
 from mnist_pipeline.text import percent
@@ -43,16 +44,30 @@ def versions(registry: Registry) -> list[VersionSummary]:
     return [_version(each, aliases) for each in model_versions(registry.name)]
 
 
+class State(NamedTuple):
+    """What tells a version from another one of its number, made after it was deleted, and from what it was before."""
+
+    created: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+def state(registry: Registry, version: int) -> State:
+    """Return the state of a version as the registry has it now."""
+    found = client().get_model_version(registry.name, str(version))
+    return State(_created(found), dict(found.tags), tuple(sorted(found.aliases)))
+
+
 def card(registry: Registry, version: int) -> dict[str, Any]:
     """Return what a version is worth, its aliases, and when it was promoted."""
     found = client().get_model_version(registry.name, str(version))
-    test, holdout = found.tags.get("test_accuracy"), _holdout_accuracy(found)
+    test, holdout = _accuracies(found)
     promotions = [entry for entry in registry.history() if entry.champion == version != entry.champion_before]
     return {
         "name": registry.name,
         "version": version,
-        "test_accuracy": float(test) if test else None,
-        "holdout_accuracy": float(holdout) if holdout else None,
+        "test_accuracy": test,
+        "holdout_accuracy": holdout,
         "promoted": promotions[-1].time if promotions else None,
         "aliases": sorted(found.aliases),
         "run_id": found.run_id,
@@ -75,27 +90,33 @@ def _version(found: Any, aliases: Mapping[str, int]) -> VersionSummary:
         config, params = run.info.run_name or "", run.data.params
         for each in run.inputs.dataset_inputs if run.inputs else ():
             folder = Path(json.loads(each.dataset.source)["uri"])
-    holdout = _holdout_accuracy(found)
+    test, holdout = _accuracies(found)
     holdout_size = params.get("holdout_size") or params.get("exam_size")
-    test = tags.get("test_accuracy")
     return VersionSummary(
         number=int(found.version),
         aliases=tuple(sorted(name for name, number in aliases.items() if number == int(found.version))),
         decision=", ".join(filter(None, (tags.get("decision", ""), "pruned" * (ledger.PRUNED in tags)))),
-        test=percent(float(test)) if test else "",
-        holdout=_accuracy(float(holdout), holdout_size) if holdout else "",
+        test="" if test is None else percent(test),
+        holdout="" if holdout is None else _accuracy(holdout, holdout_size),
         config=config,
         data=tags.get("data", ""),
-        created=f"{datetime.fromtimestamp(found.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M}",
+        created=f"{_created(found):%Y-%m-%d %H:%M}",
         size=_size(logged_model_id(found)),
         params=params,
         folder=folder,
     )
 
 
-def _holdout_accuracy(found: Any) -> str | None:
+def _created(found: Any) -> datetime:
+    return datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+
+
+def _accuracies(found: Any) -> tuple[float | None, float | None]:
+    """Return a version's accuracy on test and on the holdout; None for a tag that is missing, or is no accuracy."""
     tags: Mapping[str, str] = found.tags
-    return tags.get("holdout_accuracy") or tags.get("exam_accuracy")  # 0.1's
+    texts = tags.get("test_accuracy", ""), tags.get("holdout_accuracy") or tags.get("exam_accuracy", "")  # 0.1's
+    test, holdout = (float(text) if re.fullmatch(r"[01](\.\d+)?", text) else None for text in texts)
+    return test, holdout
 
 
 def _accuracy(accuracy: float, total: str | None) -> str:

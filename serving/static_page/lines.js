@@ -1,4 +1,4 @@
-// Lines that are no ink of the writer's, as mnist_pipeline/data/lines.py takes them out; it says why.
+// Lines that are no ink of the writer's, as mnist_pipeline/data/pictures/lines.py takes them out; it says why.
 
 import { round } from "./arrays.js";
 

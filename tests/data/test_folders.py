@@ -94,7 +94,7 @@ def test_an_unreadable_picture_is_left_out_and_reported(tmp_path: Path) -> None:
         ("train_images", "test-images"),
         ("trainset", "testset"),
         ("train2017", "Test Data"),
-        ("fit", "holdout"),
+        ("train", "holdout"),
         ("Trainingsdaten", "Testdaten"),
         ("pets/pets/train", "pets/pets/test"),
     ],

@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mnist_pipeline.config import ROOT
+from tests.servers import hang_up_by_default
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "8"))
 REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "600"))
@@ -92,6 +93,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=hang_up_by_default,
         )
         self.started.append(process)
         return process

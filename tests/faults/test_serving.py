@@ -76,15 +76,16 @@ def kept(file: Path) -> set[str]:
     return {each.id for each in ServedLog(file).since()}
 
 
-def test_sigterm_under_load_loses_no_request_and_no_answer(used: Project) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_its_end_under_load_loses_no_request_and_no_answer(number: signal.Signals, used: Project) -> None:
     process, port = serve(used, "--drain", "3")
     with Load(port) as load:
         time.sleep(3)
-        process.terminate()
+        process.send_signal(number)
         time.sleep(0.5)
         assert not answers(f"http://127.0.0.1:{port}/ready")
         output, _ = process.communicate(timeout=20)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     assert "Traceback" not in output
     assert not load.lost
     assert load.refused  # the load outlasted the server

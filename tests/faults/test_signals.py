@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import KILLS, Process, Project
+from tests.faults.conftest import KILLS, Process, Project, reach
 from tests.faults.test_kills import prefect_states, statuses
 from tests.faults.test_schedule import COMMAND as EVERY_FIVE_SECONDS
 from tests.servers import eventually, free_port
@@ -23,6 +23,7 @@ COMMANDS = {
 }
 LONG = ["--cron", "* * * * *", "--epochs", "300", "--hidden", "16", "--batch-size", "512"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+TERMINAL = "import pty, sys; pty.spawn([sys.executable, *sys.argv[1:]])"  # as long as it lives
 
 
 def living(project: Project) -> list[str]:
@@ -87,6 +88,15 @@ def test_a_second_signal_ends_a_schedule_at_once(project: Project) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=2) == 128 + signal.SIGINT
     eventually(lambda: not living(project), within=10)
+
+
+def test_a_training_whose_terminal_is_closed_is_killed_and_can_be_resumed(project: Project) -> None:
+    terminal = project.start("-c", TERMINAL, "flows/train_flow.py", *LONG[2:])
+    reach(terminal, "Epoch: 2/")
+    terminal.kill()
+    eventually(lambda: not living(project), within=20)
+    assert statuses(project) == {"KILLED": 1}
+    assert set(prefect_states(project).values()) == {"COMPLETED", "CRASHED"}  # one had been trained before
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -66,6 +66,8 @@ def test_list_shows_every_version_though_its_run_and_its_files_are_gone(
 ) -> None:
     store.client().create_model_version(registry.name, str(tmp_path), run_id="0" * 32)  # not decided on
     store.client().set_model_version_tag(registry.name, "3", "exam_accuracy", "0.9799")  # as version 0.1 did
+    for tag in ("test_accuracy", "holdout_accuracy"):
+        store.client().set_model_version_tag(registry.name, "2", tag, "nan")  # as nobody should
     champion.app(["list", *dataset])
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[:2] == ["version", "decision"]

@@ -26,6 +26,7 @@ from mnist_pipeline.monitoring import review
 from mnist_pipeline.monitoring.log import ServedLog
 from mnist_pipeline.monitoring.options import Watch
 from mnist_pipeline.monitoring.verdict import Watched
+from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.registry import Registry
 from tasks.monitor import read_logs
 from tasks.notify import NOTIFY_URL
@@ -102,7 +103,7 @@ def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied
 
 def test_what_a_deleted_version_answered_is_not_that_of_a_new_one_with_its_number(log: Path, tmp_path: Path) -> None:
     champion = REGISTRY.champion or 0
-    made = REGISTRY.created(champion)
+    made = versions.state(REGISTRY, champion).created
     opened = contextlib.closing(ServedLog(log)), contextlib.closing(ServedLog(tmp_path / "served.db"))
     with opened[0] as kept, opened[1] as mixed:
         images = list(kept.since(model=REGISTRY.name))[:2]

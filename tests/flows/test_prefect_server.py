@@ -77,8 +77,8 @@ def test_an_address_that_is_no_api_is_refused(url: str) -> None:
         ensure_prefect_api()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:4200", "http://127.0.0.1:http", "http://"])
+@pytest.mark.parametrize("url", ["127.0.0.1:4200", "http://127.0.0.1:http", "http:", "http://me:secret@127.0.0.1"])
 def test_an_address_that_the_lasting_server_cannot_have_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_UI_URL", url)
-    with pytest.raises(ValueError, match=f"PREFECT_UI_URL must be an address such as .*, not {url.rstrip('/')}$"):
+    with pytest.raises(ValueError, match=r"PREFECT_UI_URL must be an address such as .*, not [^@]*$"):
         serve_forever()
