@@ -213,5 +213,6 @@ def test_the_command_works_from_any_folder_and_leaves_nothing_there(
 def latest_runs() -> tuple[FlowRun, list[TaskRun]]:
     """Return Prefect's latest flow run, with its tasks."""
     with get_client(sync_client=True) as prefect:
-        (flow_run,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        ended = FlowRunFilter.model_validate({"state": {"type": {"any_": ["COMPLETED"]}}})  # and not due later
+        (flow_run,) = prefect.read_flow_runs(flow_run_filter=ended, sort=FlowRunSort.START_TIME_DESC, limit=1)
         return flow_run, prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
