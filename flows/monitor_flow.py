@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the other imports: a signal or a bad option
 
     options = cli.start(feedback.monitor, feedback.review)
 
+import re
 import sys
 from dataclasses import asdict, replace
 from typing import Any
@@ -72,8 +73,10 @@ def _retrain(watched: Watched, config: TrainConfig, source: DataSource, gate: Ga
 
 def _compare_configs(config: TrainConfig, registry: Registry, champion: int) -> None:
     """Warn if the gate will compare more than the corrections."""
-    before = runs.name_of(registry.run_of(champion))
-    if before not in ("", str(config)):
+    before, now = (
+        re.sub(r"batch size \d+, ", "", name) for name in (runs.name_of(registry.run_of(champion)), str(config))
+    )
+    if before not in ("", now):  # but for the batch size, which small data change
         get_run_logger().warning(
             f"The champion's config is {before}, and this retraining's {config}: the gate compares these as well. "
             "With the champion's own options, it compares what the corrections are worth"

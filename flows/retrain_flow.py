@@ -62,15 +62,15 @@ def retrain_flow(
     skip_unchanged: bool = False,
     prune_keep: int | None = None,
 ) -> State[Retrained]:
-    """Train, and let the gate decide whether the new version becomes the champion; one retraining at a time.
+    """Train, and let the gate decide whether the new version becomes the champion; one at a time of each model.
 
     With `prune_keep`, versions are then pruned that are older than a month, but for the latest so many.
     """
     reconcile_runs()
-    with try_lock(in_progress_folder(), "retraining") as acquired:
+    registry = Registry(source.model_name)
+    with try_lock(in_progress_folder(), f"retraining-{registry.name}") as acquired:
         if not acquired:
-            return Cancelled(message="Another retraining is running")
-        registry = Registry(source.model_name)
+            return Cancelled(message=f"Another retraining of {registry.name} is running")
         splits = split(download(source), source)
         config = adapt_to_data(config, splits)
         if skip_unchanged and (version := settled(registry, fingerprint(config, splits))):

@@ -1,11 +1,15 @@
 """A flow at the times of a schedule: served by the process that prints so, until a signal stops it."""
 
 import asyncio
+import contextlib
+import multiprocessing
 import signal
 import threading
+import time
 from concurrent.futures import wait
 from typing import Any
 
+import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.runner import Runner
@@ -17,6 +21,9 @@ from flows.cron import next_run
 from mnist_pipeline.process import Stopped, stoppable
 from mnist_pipeline.tracking.processes import try_lock
 from tasks.track import reconcile_runs
+
+POLL_INTERVAL = 5  # seconds between two questions whether the API is there
+PATIENCE = 60  # seconds that it may be away, as while it is started again
 
 
 def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
@@ -64,9 +71,26 @@ def _run_until_signal(runner: Runner) -> None:
     running = asyncio.run_coroutine_threadsafe(runner.start(), loop)
     with stoppable():
         try:
+            answered = time.monotonic()
+            while not wait([running], timeout=POLL_INTERVAL).done:
+                if _api_answers():
+                    answered = time.monotonic()
+                elif time.monotonic() > answered + PATIENCE:
+                    for child in multiprocessing.active_children():
+                        child.kill()  # a run that nobody would hear of
+                    url = get_current_settings().api.url
+                    raise OSError(f"the Prefect API at {url} is gone, so that no run begins: start this schedule again")
             running.result()
         except Stopped:
             if runner.started:
                 asyncio.run_coroutine_threadsafe(runner.astop(), loop)
                 wait([running])
             raise
+
+
+def _api_answers() -> bool:
+    """Return whether the API is there: Prefect's runner alone would wait for it for ever."""
+    with contextlib.suppress(httpx.TransportError):
+        httpx.get(f"{get_current_settings().api.url}/health", timeout=10)
+        return True
+    return False

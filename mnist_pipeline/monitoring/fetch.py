@@ -61,6 +61,8 @@ def existing_log(place: str) -> Iterator[ServedLog]:
             yield stack.enter_context(contextlib.closing(ServedLog(file, name=printable(place))))
         except sqlite3.Error as error:
             remedy = "try again, or copy it: sqlite3 served.db '.backup copy.db'"
+            if "readonly" in str(error):
+                remedy = "its reader must be able to write beside it: copy it and its -wal file to a folder of your own"
             raise OSError(f"the log {place} cannot be used ({error}): {remedy}") from None
 
 

@@ -56,11 +56,11 @@ def once_an_image(corrections: Iterable[Served]) -> list[Served]:
 
 
 def contradicting(corrections: Sequence[Served]) -> list[Served]:
-    """Return the corrections of images that are said to be of more than one class."""
-    labels: dict[str, set[str | None]] = defaultdict(set)
+    """Return the corrections of images that are said to be of more than one class of a model."""
+    labels: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     for each in corrections:
-        labels[each.image_sha256].add(each.correct)
-    return [each for each in corrections if len(labels[each.image_sha256]) > 1]
+        labels[each.model, each.image_sha256].add(each.correct)
+    return [each for each in corrections if len(labels[each.model, each.image_sha256]) > 1]
 
 
 def to_row(served: Served) -> dict[str, object]:

@@ -166,13 +166,18 @@ def largest_loss(wins: int, losses: int, *, total: int, significance: float) -> 
     """Return the largest loss of accuracy that the result does not rule out, at a level of `significance`.
 
     Given the `wins + losses` images of `total` on which the two differ, the number of losses is binomial. The upper end
-    of its exact one-sided interval (Clopper and Pearson, 1934) makes of McNemar's test one of non-inferiority.
+    of its exact one-sided interval (Clopper and Pearson, 1934) makes of McNemar's test one of non-inferiority. Where
+    they differ on few, as on a small holdout, that number is too uncertain to be given: the upper end of the losses'
+    share of all images, less the wins, is then larger, and taken.
     """
+
+    def upper_end(count: int) -> float:
+        interval = _binomial_test(losses, count, "less").proportion_ci(1 - significance, method="exact")
+        return float(interval.high)
+
     differing = wins + losses
-    if not differing:
-        return 0.0
-    share = _binomial_test(losses, differing, "less").proportion_ci(1 - significance, method="exact").high
-    return max(0.0, float((2 * share - 1) * differing / total))
+    given_differing = (2 * upper_end(differing) - 1) * differing / total if differing else 0.0
+    return max(0.0, given_differing, upper_end(total) - wins / total)
 
 
 def _binomial_test(losses: int, differing: int, alternative: str) -> Any:

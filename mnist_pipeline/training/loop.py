@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -65,11 +66,12 @@ def fit(
     A `checkpoint` is written before each epoch is yielded. If the file exists, the training resumes from it: the epochs
     that are done are yielded again first, and the weights end as if it had never stopped.
 
-    Raises `FieldError` if a batch is larger than the training set or there is no such device, and `FloatingPointError`
-    after an epoch whose loss is not finite.
+    Raises `FieldError` if a batch is larger than the training set, there is no such device or nothing to watch, and
+    `FloatingPointError` after an epoch whose loss is not finite.
     """
     check_batch_size(config, images=len(images))
-    assert val or not config.patience
+    if config.patience and not val:
+        raise FieldError("patience", "needs validation images to watch")
     device = choose_device(config)
     mlp, images, labels = mlp.to(device), images.to(device), labels.to(device)  # all of it, once
     val, test = (each and (each[0].to(device), each[1].to(device)) for each in (val, test))
@@ -79,7 +81,8 @@ def fit(
     rates = learning_rates(config, config.epochs * batches)
     eager = OPTIMIZERS[config.optimizer]
     optimizer = CompiledTraining(mlp, config, batches, weights) if config.compile else eager(parameters)
-    epochs, best = _resume(checkpoint, mlp, optimizer, config) if checkpoint else ([], {})
+    training = _identity(mlp, config, images, labels) if checkpoint else {}
+    epochs, best = _resume(checkpoint, mlp, optimizer, training) if checkpoint else ([], {})
     yield from epochs
 
     for number in range(len(epochs) + 1, config.epochs + 1):
@@ -111,7 +114,7 @@ def fit(
         if config.patience and best_epoch(epochs) == number:
             best = {name: value.clone() for name, value in mlp.state_dict().items()}
         if checkpoint:
-            _save(checkpoint, mlp, optimizer, config, epochs, best)
+            _save(checkpoint, mlp, optimizer, training, epochs, best)
         yield epoch
     if best:
         mlp.load_state_dict(best)
@@ -249,7 +252,7 @@ def _save(
     checkpoint: Path,
     mlp: MLP,
     optimizer: Optimizer,
-    config: TrainConfig,
+    training: Mapping[str, Any],
     epochs: list[Epoch],
     best: dict[str, torch.Tensor],
 ) -> None:
@@ -257,24 +260,23 @@ def _save(
     if torch.cuda.is_initialized():
         random["cuda"] = torch.cuda.get_rng_state()
     state = {"mlp": mlp.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "random": random}
-    progress = {"epochs": [*map(asdict, epochs)], "training": _identity(mlp, config)}
+    progress = {"epochs": [*map(asdict, epochs)], "training": training}
     checkpoints.save(checkpoint, state | progress)
 
 
 def _resume(
-    checkpoint: Path, mlp: MLP, optimizer: Optimizer, config: TrainConfig
+    checkpoint: Path, mlp: MLP, optimizer: Optimizer, training: Mapping[str, Any]
 ) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     """Restore what `_save` wrote, and return the epochs that are done, and the best one's weights.
 
     Without a checkpoint, write the first, as a run that is killed in its first epoch must be found too.
     """
     state = checkpoints.load(checkpoint)
-    training = _identity(mlp, config)
     if state and state.get("training") != training:
         logger.warning(f"The checkpoint {checkpoint} is another training's: starting from the first epoch")
         state = None
     if state is None:
-        _save(checkpoint, mlp, optimizer, config, [], {})
+        _save(checkpoint, mlp, optimizer, training, [], {})
         return [], {}
     mlp.load_state_dict(state["mlp"])
     optimizer.load_state_dict(state["optimizer"])
@@ -284,9 +286,10 @@ def _resume(
     return [*map(_epoch, state["epochs"])], state["best"]
 
 
-def _identity(mlp: MLP, config: TrainConfig) -> dict[str, Any]:
+def _identity(mlp: MLP, config: TrainConfig, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """Return what tells a checkpoint of this training from one that was put in its place."""
-    return {"config": asdict(config), "sizes": mlp.sizes}
+    data = hashlib.sha256(labels.cpu().numpy().tobytes() + images[:: len(images) // 100 + 1].cpu().numpy().tobytes())
+    return {"config": asdict(config), "sizes": mlp.sizes, "data": data.hexdigest()}
 
 
 def _epoch(fields: Mapping[str, Any]) -> Epoch:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import KILLS, Process, Project, reach
+from tests.faults.conftest import KILLS, Process, Project, fails, reach
 from tests.faults.test_kills import prefect_states, statuses
 from tests.faults.test_schedule import COMMAND as EVERY_FIVE_SECONDS
-from tests.servers import eventually, free_port
+from tests.servers import answers, eventually, free_port
 
 COMMANDS = {
     "cron": ["flows/retrain_flow.py", "--cron", "* * * * *", "--recipe", "fast"],
@@ -78,6 +78,19 @@ def test_a_schedule_that_is_stopped_in_the_middle_of_a_run_ends_that_run(
     assert statuses(project) == {"KILLED": 1}, output
     # Prefect's runner takes three seconds or more: where it is cut off, the next start closes the run.
     assert set(prefect_states(project).values()) & {"CANCELLED", "CANCELLING", "RUNNING"}
+    eventually(lambda: not living(project), within=10)
+
+
+def test_a_schedule_whose_server_is_gone_for_good_says_so_and_ends(project: Project) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    server = project.start("-m", "flows.ui", "prefect", PREFECT_UI_URL=address)
+    eventually(lambda: answers(f"{address}/api/health"))
+    impatient = EVERY_FIVE_SECONDS.replace("serve(", "from flows import schedule; schedule.PATIENCE = 5; serve(", 1)
+    process = project.start("-c", impatient, "--cron", "0 3 1 1 *", "--recipe", "fast", PREFECT_UI_URL=address)
+    reach(process, "Beginning flow run")  # of the schedule
+    server.terminate()
+    output = fails(process)
+    assert f"the Prefect API at {address}/api is gone, so that no run begins: start this schedule again\n" in output
     eventually(lambda: not living(project), within=10)
 
 

@@ -149,14 +149,14 @@ def test_what_would_be_rejected_again_can_be_skipped(rejection: Rejection) -> No
 
 
 def test_a_second_retraining_is_cancelled_while_one_is_running(prefect_api: str, source: DataSource) -> None:
-    with processes.try_lock(in_progress_folder(), "retraining") as acquired:
+    with processes.try_lock(in_progress_folder(), "retraining-mnist-mlp") as acquired:
         assert acquired
         state = retrain_flow(FAST, source, return_state=True)
     assert state.state_details.flow_run_id
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(state.state_details.flow_run_id)
     assert flow_run.state
-    assert (flow_run.state_name, flow_run.state.message) == ("Cancelled", "Another retraining is running")
+    assert (flow_run.state_name, flow_run.state.message) == ("Cancelled", "Another retraining of mnist-mlp is running")
 
 
 def test_a_retraining_leaves_neither_its_lock_nor_a_checkpoint(promoted: State[Any]) -> None:

@@ -18,7 +18,7 @@ from flows.train_flow import Trained
 from mnist_pipeline.contact_sheet import GAP, LINE
 from mnist_pipeline.monitoring import review
 from mnist_pipeline.monitoring.log import NotALogError, ServedLog
-from mnist_pipeline.monitoring.served import Review, Served, once_an_image
+from mnist_pipeline.monitoring.served import Review, Served, contradicting, once_an_image
 from serving.app import create_app
 from serving.log import LogWriter
 from tests.answers import answer
@@ -153,6 +153,12 @@ def test_a_review_of_one_class_accepts_no_correction_to_another_that_is_spelled_
     log.correct(served(0).id, "a")
     assert log.review({served(0).id: ("accepted", "A")}) == 0
     assert log.review({served(0).id: ("accepted", "a")}) == 1
+
+
+def test_the_corrections_of_two_models_answers_do_not_contradict_each_other() -> None:
+    one, other = replace(served(0), correct="7"), replace(served(1), correct="9", pixels=served(0).pixels)
+    assert contradicting([one, other]) == [one, other]
+    assert contradicting([one, replace(other, model="other-mlp")]) == []
 
 
 def test_a_correction_counts_once_an_image(log: ServedLog) -> None:

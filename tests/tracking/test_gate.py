@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from mnist_pipeline.config import MNIST_FLOOR, Gate
 from mnist_pipeline.tracking.gate import RELOAD_TOLERANCE, Decision, decide, largest_loss, mcnemar
@@ -132,8 +133,8 @@ def test_every_number_of_the_comparison_is_returned_by_name() -> None:
 
 
 def test_a_value_that_just_meets_its_limit_passes() -> None:
-    none_at_all = Gate(floor=0.98, margin=0, recall_margin=0, calibration_margin=0)
-    assert decide(CHAMPION, CHAMPION, LABELS, none_at_all, reload_gap=RELOAD_TOLERANCE).promoted
+    hardly_any = Gate(floor=0.98, margin=0.0003, recall_margin=0, calibration_margin=0)
+    assert decide(CHAMPION, CHAMPION, LABELS, hardly_any, reload_gap=RELOAD_TOLERANCE).promoted
     even_chance = Gate(significance=0.5)
     assert decide(predictions(wrong=range(201)), CHAMPION, LABELS, even_chance, reload_gap=0).promoted  # p is 0.5
 
@@ -167,5 +168,14 @@ def test_the_largest_loss_is_the_exact_bound() -> None:
     assert largest_loss(1, 0, total=100, significance=0.2) == pytest.approx((2 * 0.8 - 1) / 100)
 
 
-def test_without_a_difference_every_loss_is_ruled_out() -> None:
-    assert largest_loss(0, 0, total=10_000, significance=0.05) == 0
+@pytest.mark.parametrize("total", [20, 77, 250, 1000])
+def test_the_largest_loss_covers_the_true_loss_on_a_small_holdout_too(total: int) -> None:
+    true_loss = 0.04  # the challenger wins nothing
+    chances = binom(total, true_loss).pmf(range(total + 1))
+    bounds = [largest_loss(0, losses, total=total, significance=0.05) for losses in range(total + 1)]
+    assert sum(chance for chance, bound in zip(chances, bounds, strict=True) if bound >= true_loss) >= 0.95
+
+
+def test_without_a_difference_losses_are_ruled_out_that_so_many_images_would_have_shown() -> None:
+    assert largest_loss(0, 0, total=10_000, significance=0.05) == pytest.approx(3e-4, rel=0.01)  # the rule of three
+    assert largest_loss(0, 0, total=77, significance=0.05) > 0.03

@@ -121,6 +121,15 @@ def test_a_checkpoint_of_another_training_is_ignored_with_a_warning(
     assert equal(resumed, train(config)[0])
 
 
+def test_a_checkpoint_of_other_data_is_ignored_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config, checkpoint = TrainConfig(epochs=2, hidden=(16,)), tmp_path / "checkpoint"
+    mlp = MLP.from_config(config, inputs=784, outputs=10)
+    next(fit(mlp, IMAGES.flip(0), LABELS, config, checkpoint=checkpoint))
+    resumed, _ = train(config, checkpoint)
+    assert f"The checkpoint {checkpoint} is another training's" in caplog.text
+    assert equal(resumed, train(config)[0])
+
+
 def test_a_checkpoint_is_read_back_and_no_other_file_is_left(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "checkpoint", {"a": torch.zeros(3)})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
