@@ -96,6 +96,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         yield url, received
 
 
-def hang_up_by_default() -> None:
-    """Let SIGHUP end a process that is about to start, even if the tests run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def with_default_signals() -> None:
+    """Let signals end a process that is about to start, even if the tests run under nohup, or in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.config import ROOT
-from tests.servers import eventually, hang_up_by_default
+from tests.servers import eventually, with_default_signals
 
 BEGIN = "from mnist_pipeline import process; process.begin(); import os, signal, sys, time; "
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -19,7 +19,7 @@ def start(code: str) -> tuple["subprocess.Popen[str]", str]:
     """Start Python with `code`; return it, and the first line that it prints."""
     command = [sys.executable, "-c", BEGIN + code]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=hang_up_by_default)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=with_default_signals)
     assert process.stdout
     return process, process.stdout.readline()
 

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mnist_pipeline.config import ROOT
-from tests.servers import hang_up_by_default
+from tests.servers import with_default_signals
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "8"))
 REQUESTS = int(os.environ.get("FAULTS_REQUESTS", "600"))
@@ -93,7 +93,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=hang_up_by_default,
+            preexec_fn=with_default_signals,
         )
         self.started.append(process)
         return process
