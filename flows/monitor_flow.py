@@ -73,10 +73,10 @@ def _retrain(watched: Watched, config: TrainConfig, source: DataSource, gate: Ga
 
 def _compare_configs(config: TrainConfig, registry: Registry, champion: int) -> None:
     """Warn if the gate will compare more than the corrections."""
-    before, now = (
+    before, now = (  # but for the batch size, which small data change
         re.sub(r"batch size \d+, ", "", name) for name in (runs.name_of(registry.run_of(champion)), str(config))
     )
-    if before not in ("", now):  # but for the batch size, which small data change
+    if before not in ("", now):
         get_run_logger().warning(
             f"The champion's config is {before}, and this retraining's {config}: the gate compares these as well. "
             "With the champion's own options, it compares what the corrections are worth"

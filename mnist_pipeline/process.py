@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -35,7 +35,7 @@ def begin() -> None:
 
     A command begins with this, before its other imports.
     """
-    _handle_signals(exit_at_once)
+    handle_signals(exit_at_once)
     amend_environment()
 
 
@@ -48,7 +48,7 @@ def stoppable() -> Iterator[None]:
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        _handle_signals(exit_at_once)
+        handle_signals(exit_at_once)
         watchdog = threading.Timer(SHUTDOWN_TIMEOUT, exit_at_once, (number,))
         watchdog.daemon = True
         watchdog.start()
@@ -64,12 +64,12 @@ def stoppable() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN, RAISE_AGAIN)
         raise Stopped(code=128 + number)
 
-    _handle_signals(stop)
+    handle_signals(stop)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _handle_signals(exit_at_once)
+        handle_signals(exit_at_once)
 
 
 def run(command: list[str]) -> int:
@@ -120,7 +120,10 @@ def _comes_of_stopped(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in SIGNALS:
+def handle_signals(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals] = SIGNALS
+) -> None:
+    """Let `handler` handle the signals in `numbers`, except that a closed terminal is still ignored if it was."""
+    for number in numbers:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, handler)

@@ -52,9 +52,9 @@ def counted(number: int, noun: str) -> str:
 
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Return the first of `names`, and how many more there are."""
-    first = [*names]
-    more = f", and {len(first) - most:,} more" if len(first) > most else ""
-    return ", ".join(first[:most]) + more
+    names = [*names]
+    more = f", and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(share: float, digits: int = 2) -> str:

@@ -126,8 +126,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     name = f"[{options.host}]" if ":" in options.host else options.host
     print(f"Draw an image on http://{name}:{listener.getsockname()[1]}", flush=True)
     server = Server(config)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # uvicorn does not know that a terminal may be closed
-        signal.signal(signal.SIGHUP, server.handle_exit)
+    process.handle_signals(server.handle_exit, [signal.SIGHUP])  # which uvicorn leaves alone
     server.run(sockets=[listener])
 
 

@@ -47,12 +47,11 @@ class Finding:
 
 def findings(splits: Splits) -> list[Finding]:
     """Check the three splits: counts, values, labels, balance, duplicates, and whether labels fit their images."""
-    counts, reading = _counts(splits), [*_reading(splits)]
-    if counts.level == "error":  # there is too little to be checked
-        return [counts, *reading]
+    found = [_counts(splits), *_reading(splits)]
+    if found[0].level == "error":  # there is too little to be checked
+        return found
     return [
-        counts,
-        *reading,
+        *found,
         _values(splits),
         *_classes(splits),
         _constant(splits),

@@ -171,8 +171,8 @@ def largest_loss(wins: int, losses: int, *, total: int, significance: float) -> 
     share of all images, less the wins, is then larger, and taken.
     """
 
-    def upper_end(count: int) -> float:
-        interval = _binomial_test(losses, count, "less").proportion_ci(1 - significance, method="exact")
+    def upper_end(images: int) -> float:
+        interval = _binomial_test(losses, images, "less").proportion_ci(1 - significance, method="exact")
         return float(interval.high)
 
     differing = wins + losses
@@ -180,7 +180,7 @@ def largest_loss(wins: int, losses: int, *, total: int, significance: float) -> 
     return max(0.0, given_differing, upper_end(total) - wins / total)
 
 
-def _binomial_test(losses: int, differing: int, alternative: str) -> Any:
+def _binomial_test(losses: int, images: int, alternative: str) -> Any:
     from scipy.stats import binomtest  # here, as history and rollback do without SciPy
 
-    return binomtest(losses, differing, alternative=alternative)
+    return binomtest(losses, images, alternative=alternative)

@@ -178,9 +178,9 @@ def start_trial(sweep: str, number: int, config: TrainConfig, *, process: str) -
     store.prepare()
     experiment_id = store.client().get_run(sweep).info.experiment_id
     tags = {"mlflow.parentRunId": sweep, "trial": str(number)}
-    existing = _search([experiment_id], **tags)
+    existing = next(_search([experiment_id], **tags), None)
     tags["process"] = process
-    run = _reopen(existing[0], tags) if existing else _create(experiment_id, tags, f"trial-{number}")
+    run = _reopen(existing, tags) if existing else _create(experiment_id, tags, f"trial-{number}")
     with _ended(run):
         run.log_params(asdict(config))
         yield run
@@ -285,6 +285,6 @@ def _experiments() -> list[str]:
     return [experiment.experiment_id for experiment in store.client().search_experiments()]
 
 
-def _search(experiment_ids: list[str], **tags: str) -> list[mlflow.entities.Run]:
+def _search(experiment_ids: list[str], **tags: str) -> Iterator[mlflow.entities.Run]:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    return list(store.pages(store.client().search_runs, experiment_ids, wanted))
+    return store.pages(store.client().search_runs, experiment_ids, wanted)
