@@ -93,7 +93,8 @@ class Run:
             schema=json.dumps({"images": f"uint8 {shape}", "labels": "int64 [-1]"}),
             profile=json.dumps({"num_rows": len(examples)}),
         )
-        store.client().log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        store.write_shared(store.client().log_inputs, self.id, inputs)  # it is one row for all runs of these data
 
     def log_figure(self, figure: Figure, name: str) -> bytes:
         """Log a figure as `figures/NAME.png`, and return that file's content."""

@@ -85,7 +85,7 @@ def experiment_id(name: str) -> str:
             client().restore_experiment(experiment.experiment_id)
         logger.warning(f"The experiment {name} had been deleted: it is restored, with its runs")
     for tag in EXPERIMENT_TAGS.keys() - experiment.tags.keys():  # all of them, or those that are new since version 0.1
-        client().set_experiment_tag(experiment.experiment_id, tag, EXPERIMENT_TAGS[tag])
+        write_shared(client().set_experiment_tag, experiment.experiment_id, tag, EXPERIMENT_TAGS[tag])
     return str(experiment.experiment_id)
 
 
@@ -138,6 +138,16 @@ def check_weights(file: Path, model: str) -> None:
         damaged = str(error)
     if damaged:
         raise ValueError(f"{model} cannot be used: its weights, {WEIGHTS}, are damaged ({damaged}): restore them")
+
+
+def write_shared(write: Callable[..., Any], *args: Any) -> None:
+    """Write what another process may be writing: MLflow looks for a row, then inserts it, and fails if it came late."""
+    try:
+        write(*args)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write(*args)  # finds the other's row
 
 
 def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:

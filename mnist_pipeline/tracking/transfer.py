@@ -193,7 +193,7 @@ class _Transfer:
         for metrics in _batched(self._metrics(run), MAX_METRICS):
             target.log_batch(new, metrics=metrics)
         if run.inputs and run.inputs.dataset_inputs:
-            target.log_inputs(new, run.inputs.dataset_inputs)
+            store.write_shared(target.log_inputs, new, run.inputs.dataset_inputs)
         logged = [each for each in (run.outputs.model_outputs if run.outputs else ()) if each.model_id in self.ids]
         if logged:
             target.log_outputs(new, [LoggedModelOutput(self.ids[each.model_id], each.step) for each in logged])

@@ -3,6 +3,9 @@
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,18 @@ def test_all_that_a_run_writes_is_beside_the_database(
     model = empty_store.get_logged_model(uri.removeprefix("models:/"))
     assert model.artifact_location.startswith(str(tmp_path / "mlartifacts"))
     assert (Path(model.artifact_location) / "MLmodel").is_file()
+
+
+def test_runs_that_log_the_same_data_at_the_same_moment_all_do(empty_store: MlflowClient, splits: Splits) -> None:
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(4) as threads:
+        four = [stack.enter_context(runs.start_run(params={}, tags={})) for _ in range(4)]
+        for number in range(5):
+            examples = replace(splits.test, sha256=f"{number:<064}")
+            log = partial(runs.Run.log_dataset, examples=examples, name="mnist-test", context="test", source=Path("a"))
+            list(threads.map(log, four))
+    for run in four:
+        assert (inputs := empty_store.get_run(run.id).inputs)
+        assert len(inputs.dataset_inputs) == 5
 
 
 def test_a_table_that_is_logged_again_replaces_the_first(empty_store: MlflowClient) -> None:

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_processes_that_start_at_once_on_no_database_all_succeed(tmp_path: Path)
         for _ in range(3)
     ]
     assert {process.communicate()[0].strip() for process in starts} == {"1"}
+
+
+def test_experiments_that_are_made_at_the_same_moment_have_all_their_tags(empty_store: MlflowClient) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for name in ("a", "b", "c"):
+            (made,) = set(threads.map(store.experiment_id, [name] * 4))
+            assert empty_store.get_experiment(made).tags.keys() >= store.EXPERIMENT_TAGS.keys()
 
 
 def test_studies_are_stored_where_optuna_storage_says(
