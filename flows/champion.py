@@ -66,7 +66,7 @@ def list_versions(*, dataset: Dataset = "mnist") -> None:
 @app.command
 def compare(
     old: Annotated[int, Parameter(help="Number of a version.")],
-    new: Annotated[int, Parameter(help="Number of another, to compare with it.")],
+    new: Annotated[int, Parameter(help="Number of the version to compare with it.")],
     /,
     *,
     dataset: Dataset = "mnist",
@@ -113,7 +113,7 @@ def compare(
 @app.command
 def rollback(
     *,
-    reason: Annotated[str, Parameter(help="Reason, for the ledger.")] = "rolled back by hand",
+    reason: Annotated[str, Parameter(help="Why it is done, for the ledger.")] = "rolled back by hand",
     dataset: Dataset = "mnist",
 ) -> None:
     """Make the previous champion the champion again."""
@@ -127,7 +127,7 @@ def promote(
     version: Annotated[int, Parameter(help="Number of the version.")],
     /,
     *,
-    reason: Annotated[str, Parameter(help="Reason, for the ledger.")],
+    reason: Annotated[str, Parameter(help="Why it is done, for the ledger.")],
     dataset: Dataset = "mnist",
 ) -> None:
     """Make a version the champion by hand, whatever the gate decided."""

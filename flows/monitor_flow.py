@@ -78,8 +78,8 @@ def _compare_configs(config: TrainConfig, registry: Registry, champion: int) -> 
     )
     if before not in ("", now):
         get_run_logger().warning(
-            f"The champion's config is {before}, and this retraining's {config}: the gate compares these as well. "
-            "With the champion's own options, it compares what the corrections are worth"
+            f"The champion was trained with {before}, and this retraining uses {config}: the gate compares the "
+            "configs, too. To learn what the corrections alone are worth, give this command the champion's options"
         )
 
 

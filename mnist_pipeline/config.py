@@ -104,7 +104,7 @@ epoch's weights; 0 keeps the last one's."""
         check(0 <= self.validation <= 0.5, "validation", self.validation, "between 0 and 0.5")
         check(self.patience >= 0, "patience", self.patience, "at least 0")
         if self.patience and not self.validation:
-            raise FieldError("patience", "needs a validation part to watch, and there is none: try a validation of 0.1")
+            raise FieldError("patience", "needs a validation part to watch: set validation, to 0.1 or so")
         check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
         check(0 <= self.threads <= 256, "threads", self.threads, "between 0 and 256")  # torch dies of 100,000
         check(not self.batch_norm or self.batch_size >= 2, "batch_size", self.batch_size, "at least 2 with batch norm")

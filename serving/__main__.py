@@ -44,12 +44,12 @@ class Options:
     """Maximum number of images kept."""
     share_log: Flag = False
     """Hand the log to those with the token: monitoring then takes this server's address."""
-    allowed_host: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    allowed_host: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
     """Name under which a proxy in front of the server is reached."""
     root_path: str = ""
-    """Path, such as /digits, that a proxy adds for its clients."""
+    """Path, such as /digits, under which a proxy's clients find the server."""
     no_token: Flag = False
-    """Admit others without a token, as a proxy asks for a password."""
+    """Admit others without a token, because a proxy asks for a password."""
     drain: float = 2.0
     """Seconds to go on answering after SIGTERM, while /ready says no."""
 

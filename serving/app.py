@@ -106,7 +106,7 @@ def create_app(
     async def feedback(request: Request) -> dict[str, str]:
         """Record what an image was, by the `id` that its answer has on a server that keeps what it answers."""
         if not log:
-            raise HTTPException(404, "this server keeps nothing that could be corrected: --log makes it")
+            raise HTTPException(404, "this server keeps no answers that could be corrected: start it with --log")
         if (kind := _content_type(request)) != "application/json":
             raise HTTPException(415, f"{kind or 'no content type'} is not accepted: send application/json")
         answer, label = payload.feedback(await _body(request, payload.MAX_FEEDBACK))

@@ -53,6 +53,6 @@ def summarize_seeds(results: list[tuple[Evaluation, Evaluation]], run: Run, *, f
         f"{part} {100 * means[f'{part}_accuracy']:.2f} ± {100 * spread[f'{part}_accuracy']:.2f} %"
         for part in ("test", "holdout")
     )
-    summary = f"{', '.join(parts)} (mean ± standard deviation); registered is the first, seed {first}"
+    summary = f"{', '.join(parts)} (mean ± standard deviation); the first, seed {first}, is registered"
     run.set_tags({"mlflow.note.content": f"{len(rows)} trainings that differ in their seed alone: {summary}."})
     return summary

@@ -64,6 +64,8 @@ def reconcile_runs() -> None:
 
     Every flow begins with this. Together with the context manager of a run it decides how runs end.
     """
+    with store.as_store_errors():  # a flow run of a schedule or a worker has prepared nothing yet
+        store.prepare()
     folder = store.in_progress_folder()
     process = processes.process_id(folder)
     TagsContext.get().current_tags.discard(process)  # for each task with a tag, Prefect asks for a slot: up to 2 s
@@ -135,7 +137,7 @@ def _close_runs(process: str, client: SyncPrefectClient) -> None:
         cancelled = flow_run.state_type == StateType.CANCELLING
         end = Completed if finished else Cancelled if cancelled else Crashed
         client.set_flow_run_state(flow_run.id, end(message=message), force=True)
-        _warn(f"{flow_run.name}: {message}. Its runs are closed")
+        _warn(f"{flow_run.name}: {message}; its MLflow runs are marked as ended")
         if not (finished or cancelled):
             notify("killed", flow_run, message)
 
@@ -146,7 +148,7 @@ def _close_lost_runs(client: SyncPrefectClient) -> None:
     ended = {"id": {"any_": list(process_of)}, "state": {"type": {"any_": list(TERMINAL_STATES)}}}
     for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(ended)) if process_of else ():
         runs.close_runs(process_of[str(flow_run.id)])
-        _warn(f"{flow_run.name}: Prefect found it {flow_run.state_name}. Its MLflow runs are closed")
+        _warn(f"{flow_run.name}: Prefect found it {flow_run.state_name}; its MLflow runs are marked as ended")
 
 
 def _flow_run_tags() -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_images_like_those_of_the_training_are_fine(splits: Splits, reference: R
 
 def test_too_few_images_to_tell_drift_are_said_to_be(splits: Splits, reference: Reference) -> None:
     watched = watch(answers(splits.holdout, count=3), [], reference, Watch())
-    assert watched.message == "Fine: 3 images, too few to tell drift, which needs 50, 0 new corrections"
+    assert watched.message == "Fine: 3 images, too few to detect drift (it takes 50), 0 new corrections"
 
 
 def test_images_of_another_kind_ask_for_a_retraining_and_say_why(splits: Splits, reference: Reference) -> None:

@@ -76,3 +76,12 @@ def test_the_code_in_the_readme_runs(code: str, trained: Trained, home: Path, mo
     exec(code, names)
     assert names["probabilities"].shape == (2, 10)
     assert names["state_dict"]
+
+
+def test_an_evenings_reading_is_as_long_as_it_is_said_to_be() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page.partition("## An evening's reading\n")[2].partition("\n## ")[0]
+    files = re.findall(r"`(\S+\.py)`", section)
+    lines = sum(len((ROOT / file).read_text().splitlines()) for file in files)
+    for text in (README, section):
+        assert f"some {round(lines, -2):,} lines" in text

@@ -96,7 +96,7 @@ def watch(answers: Sequence[Served], corrections: Sequence[Served], reference: R
     if answers and _is_worse(wrong, len(answers), reference):
         look.append(f"at least {percent(wrong / len(answers), 1)} of its answers were wrong, more than on the holdout")
     verdict: Verdict = "retrain" if retrain else "look" if look else "fine"
-    drifted = "no drift" if len(answers) >= MIN_IMAGES else f"too few to tell drift, which needs {MIN_IMAGES}"
+    drifted = "no drift" if len(answers) >= MIN_IMAGES else f"too few to detect drift (it takes {MIN_IMAGES})"
     fine = f"{counted(len(answers), 'image')}, {drifted}, {counted(len(new), 'new correction')}"
     rows = [asdict(shift) for shift in shifts] + _facts(answers, corrected, reference)
     metrics = _metrics(answers, corrected, shifts) | {"new_corrections": len(new), "waiting_corrections": waiting}

@@ -84,7 +84,7 @@ def decide(
     wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
     p_value = mcnemar(wins, losses)
     may_be_chance = p_value >= gate.significance
-    evidence = "no evidence that it is worse" if may_be_chance else "significantly worse"
+    evidence = "not significantly worse" if may_be_chance else "significantly worse"
     loss = largest_loss(wins, losses, total=len(labels), significance=gate.significance)
     falls = champion.recall - challenger.recall
     worst, classes = int(np.argmax(falls)), challenger.classes

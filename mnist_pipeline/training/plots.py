@@ -101,7 +101,7 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Figure:
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":")
     upper.text(0.03, 0.06, "right as often as confident", color="dimgrey", rotation=37, rotation_mode="anchor")
     upper.errorbar(confidence, accuracy, lengths, fmt="o", color=BLUE, capsize=3)
-    upper.set(ylabel="Right (95 % interval)", xlim=(0, 1), ylim=(0, 1.02))
+    upper.set(ylabel="Right (95 % interval)", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # no mark is cut off
     bars = lower.bar(confidence, counts, width=0.045, color=BLUE)
     lower.bar_label(bars, fmt="{:,.0f}", rotation=90, padding=3, fontsize="small")
     lower.set(xlabel="Confidence (the highest probability)", ylabel="Images (log scale)", yscale="log")

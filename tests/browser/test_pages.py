@@ -122,7 +122,7 @@ def test_a_drawing_is_kept_once_it_is_finished_and_corrected_by_mouse_or_keyboar
     monkeypatch.setenv("MNIST_PIPELINE_TOKEN", "0123456789abcdef")
     with served("serving", "--log", "--min-confidence", "0.5") as url:
         page.goto(url)
-        page.get_by_label("This server asks for its token").fill("0123456789abcdef")
+        page.get_by_label("This server needs a token").fill("0123456789abcdef")
         page.keyboard.press("Enter")
         playwright.expect(page.locator("#kept")).to_be_visible()
         draw(page, [[(80, 60), (80, 220)], [(200, 60), (200, 220)]])

@@ -57,6 +57,7 @@ def test_a_database_of_a_newer_mlflow_is_refused_and_left_unchanged(project: Pro
 
 
 def test_a_database_of_an_older_mlflow_is_copied_before_it_is_upgraded(project: Project) -> None:
+    project.database.unlink()
     url = f"sqlite:///{project.database}"
     engine = create_engine(url)
     Base.metadata.create_all(engine)

@@ -43,12 +43,16 @@ def start(project: Project, command: str) -> Process:
     return project.start(*words, PREFECT_UI_URL=f"http://127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.fixture
+def number(chance: random.Random) -> signal.Signals:
+    """One of the two signals that ask a process to end."""
+    return chance.choice(SIGNALS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_signal_at_any_moment_ends_it_within_ten_seconds(
-    command: str, number: signal.Signals, used: Project, chance: random.Random
-) -> None:
+def test_a_signal_at_any_moment_ends_it_within_ten_seconds(command: str, used: Project, chance: random.Random) -> None:
     for _ in range(max(1, KILLS // 8)):
+        number = chance.choice(SIGNALS)
         process = start(used, command)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=chance.uniform(0.05, 8))
@@ -67,7 +71,6 @@ def in_the_middle_of_a_run(project: Project) -> Process:
     return process
 
 
-@pytest.mark.parametrize("number", SIGNALS)
 def test_a_schedule_that_is_stopped_in_the_middle_of_a_run_ends_that_run(
     number: signal.Signals, project: Project
 ) -> None:
@@ -112,7 +115,6 @@ def test_a_training_whose_terminal_is_closed_is_killed_and_can_be_resumed(projec
     assert set(prefect_states(project).values()) == {"COMPLETED", "CRASHED"}  # one had been trained before
 
 
-@pytest.mark.parametrize("number", SIGNALS)
 def test_an_import_that_is_stopped_leaves_nothing_of_itself(
     number: signal.Signals, used: Project, tmp_path: Path
 ) -> None:
@@ -132,7 +134,6 @@ def rows(database: Path, table: str) -> int:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
-@pytest.mark.parametrize("number", SIGNALS)
 def test_an_export_that_is_stopped_leaves_nothing_of_itself(
     number: signal.Signals, used: Project, tmp_path: Path
 ) -> None:

@@ -157,7 +157,7 @@ def test_a_model_that_does_not_exist_is_said_not_to_by_every_command(registry: R
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["promote", "1"], "--reason is required: Reason, for the ledger."),
+        (["promote", "1"], "--reason is required: Why it is done, for the ledger."),
         (["promote", "1", "--reason"], "--reason needs 1 value, not 0"),
         (["promote", "first", "--reason", "a test"], "VERSION must be a whole number, not first"),
         (["histroy"], 'Unknown command "histroy". Did you mean "history"?'),

@@ -290,7 +290,7 @@ def test_trainings_that_differ_in_their_seed_are_children_of_one_run_and_the_fir
     versions = [each.run_id for each in mlflow.search_model_versions("name = 'mnist-mlp'") if each.run_id in run_ids]
     assert versions == [spread.run.id]
     assert first.data.params["seed"] == "7"
-    assert "(mean ± standard deviation); registered is the first, seed 7" in str(spread)
+    assert "(mean ± standard deviation); the first, seed 7, is registered" in str(spread)
 
 
 def test_a_validation_part_gives_curves_a_best_epoch_and_the_models_temperature(
