@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import cyclopts
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -64,7 +65,8 @@ def serve_and_ask(image: Path) -> str:
     return answer
 
 
-def main(folder: Path) -> None:
+def main(folder: Path = Path("digits-example")) -> None:
+    """Do all of it in `folder`."""
     digits = load_digits()
     write(folder / "digits", digits.images[:1500], digits.target[:1500])
     write(folder / "more", digits.images[1500:1700], digits.target[1500:1700])
@@ -80,4 +82,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     os.environ["PYTHONPATH"] = str(ROOT)
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "digits-example"))
+    cyclopts.run(main)

@@ -1,6 +1,6 @@
 """The loop closed: serve, correct, watch, review, retrain, and be read better by the version that takes over.
 
-python examples/loop.py [FOLDER]      keeps runs, models and the log in FOLDER
+python examples/loop.py [HOME]      keeps runs, models and the log in HOME
 
 Two hundred digits are drawn in a hand unlike MNIST's: it leans to the left, its zeros have a slash, its ones a flag and
 a foot, its sevens a bar. Each command is shown before it is run, as it could be typed. Nothing is downloaded.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import cyclopts
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -167,8 +168,9 @@ def main(folder: Path) -> tuple[int, int, str]:
     return before, after, verdict
 
 
-if __name__ == "__main__":
-    home = Path(sys.argv[1] if len(sys.argv) > 1 else "loop-example").absolute()
+def start(home: Path = Path("loop-example")) -> None:
+    """Walk through the loop; runs, models and the log are kept in `home`."""
+    home = home.absolute()
     home.mkdir(exist_ok=True)
     os.environ |= {
         "PYTHONPATH": str(ROOT),
@@ -178,3 +180,7 @@ if __name__ == "__main__":
     for name in ("MNIST_PIPELINE_HOME", "MLFLOW_TRACKING_URI"):
         print(f"$ export {name}={shlex.quote(os.environ[name])}")
     main(home)
+
+
+if __name__ == "__main__":
+    cyclopts.run(start)

@@ -68,6 +68,7 @@ def review(
         reviewed = sum(served.review(decisions) for served in logs)
         withdrawn = sum(served.withdraw(withdraw) for served in logs)
         waiting = [each for served in logs for each in served.corrections("")]
+        reviewed_before = {each.id for served in logs for each in served.corrections("accepted", "rejected")}
         waiting += contradicting([each for served in logs for each in served.corrections("accepted")])
     if apply:
         print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
@@ -81,16 +82,24 @@ def review(
     if apply or withdraw or not waiting:
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
-    unreviewed = {each.id for each in waiting if not each.review}
-    if (table := out / sheets.TABLE).exists() and unreviewed & sheets.read(table).keys():
-        carry_out = _how_to_apply(log, table)
-        raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
+    if (table := out / sheets.TABLE).exists():
+        unreviewed = {each.id for each in waiting if not each.review}
+        _check_makes_room(table, unreviewed, reviewed_before - unreviewed, _how_to_apply(log, table))
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
         f"{shown}{counted(len(waiting), 'correction')} to be reviewed: look at {printable(str(sheet))}, write accept or"
     )
     print(f"reject into the last column of {printable(str(table))}, and: {_how_to_apply(log, table)}")
+
+
+def _check_makes_room(table: Path, unreviewed: set[str], reviewed: set[str], carry_out: str) -> None:
+    """Raise `FieldError` if `table` has rows that are yet to be filled in, or decisions that nobody has carried out."""
+    rows = sheets.read(table)
+    if rows.keys() & unreviewed:
+        raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
+    if any(decision and answer not in reviewed for answer, (decision, _) in rows.items()):
+        raise FieldError("out", "has a table with decisions on another log: carry them out, or name another folder")
 
 
 def _how_to_apply(log: tuple[str, ...], table: Path) -> str:

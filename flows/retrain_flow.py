@@ -70,7 +70,7 @@ def retrain_flow(
     registry = Registry(source.model_name)
     with try_lock(in_progress_folder(), f"retraining-{registry.name}") as acquired:
         if not acquired:
-            return Cancelled(message=f"Another retraining of {registry.name} is running")
+            return Cancelled(message=f"Another retraining of {registry.name} is running: run this one after it")
         splits = split(download(source), source)
         config = adapt_to_data(config, splits)
         if skip_unchanged and (version := settled(registry, fingerprint(config, splits))):

@@ -1,15 +1,18 @@
-"""The environment of our processes: what Prefect, MLflow and matplotlib find in it."""
+"""The environment of our processes: what Prefect, MLflow, torch and matplotlib find in it."""
 
 import io
 import os
 import sys
 from pathlib import Path
 
+from mnist_pipeline.config import ROOT
+
 ENVIRONMENT = {  # unless it is set already
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does Prefect's server, whose own locks a new database
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
+    "TORCHINDUCTOR_CACHE_DIR": str(ROOT / ".cache" / "inductor"),  # torch's own is in /tmp, and is settled on import
 }
 TOKEN = "MNIST_PIPELINE_TOKEN"  # the variable that names what clients of the server must know
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")

@@ -117,6 +117,14 @@ def test_a_flow_that_is_called_from_python_sends_no_telemetry_and_has_the_projec
     assert shown.stdout.split() == ["true", "false", str(tmp_path / ".prefect")]
 
 
+def test_the_compilers_cache_is_the_projects_before_torch_is_imported(tmp_path: Path) -> None:
+    code = "import os, sys, flows; print(os.environ['TORCHINDUCTOR_CACHE_DIR'], 'torch' in sys.modules)"
+    own = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    environment = own | {"MNIST_PIPELINE_HOME": str(tmp_path)}
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert shown.stdout.split() == [str(tmp_path / ".cache" / "inductor"), "False"], shown.stderr
+
+
 STREAMS = """
 import os, sys
 from mnist_pipeline.environment import amend_environment

@@ -42,9 +42,10 @@ EXPERIMENT_TAGS = {
     f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": COLUMNS}),
 }
 
-# A tracking server is retried after 0, 6, 12 and 24 seconds, then given up; MLflow's own default is 247 seconds.
+# A tracking server is retried after 0, 6, 12 and 24 seconds, then given up; MLflow's own default is 247 seconds. Each
+# answer may take 30 (MLflow: 120), as the server itself waits 20 for a SQLite file that is locked.
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-RETRY_ENVIRONMENT = {RETRIES: "4", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
+RETRY_ENVIRONMENT = {RETRIES: "4", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 REMEDIES = {
     "database is locked": IN_USE_REMEDY,
     "disk is full": "make room, and run the command again",
@@ -214,7 +215,7 @@ def as_store_errors(uri: str | None = None) -> Iterator[None]:
         gist = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's
         uri = uri or tracking_uri()
         if uri.startswith("http"):
-            kind, remedy = "tracking server", "once it answers, the same command resumes where this one stopped"
+            kind, remedy = "tracking server", "once it answers, run the same command again"
         else:
             kind, remedy = "database", "the same command, run again, finishes what this one began"
             remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in gist), remedy)

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from mnist_pipeline.config import ROOT, FieldError, OptimizerName, TrainConfig
+from mnist_pipeline.config import FieldError, OptimizerName, TrainConfig
 from mnist_pipeline.training.model import MLP
 
 UNROLL = 5  # batches per call: more save little, and take longer to compile
@@ -24,15 +25,18 @@ class CompiledTraining:
     """Trains `mlp` with `config` in epochs of `batches`; the step is compiled when it is first taken.
 
     `weights` (classes,) are those of the classes in the loss.
-    On a CUDA card the graph is captured as well. The compiler's cache is kept at the project's root.
+    On a CUDA card the graph is captured as well. Our commands keep the compiler's cache at the project's root.
 
-    Raises `FieldError` if there is no C++ compiler, or when the step is first taken if it fails.
+    Raises `FieldError` if there is no C++ compiler or no place for its cache, or at the first step if it fails.
     """
 
     def __init__(self, mlp: MLP, config: TrainConfig, batches: int, weights: T | None = None) -> None:
         if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise FieldError("compile", "needs a C++ compiler, and there is neither g++ nor clang++: install one")
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".cache" / "inductor"))
+        try:
+            Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ".")).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FieldError("compile", f"needs a folder for the compiler's cache: {error}") from None
         self.batch_size = config.batch_size
         self.unroll = unroll = next(count for count in range(UNROLL, 0, -1) if batches % count == 0)
         self.steps_taken = 0
@@ -91,8 +95,8 @@ def _compiler_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if found := re.search(r"\b(error|InvalidCxxCompiler): .*", str(error)):
-            raise FieldError("compile", f"cannot be used, as the C++ compiler failed: {found[0]}") from error
+        if found := re.search(r"\b((error|InvalidCxxCompiler): |\w+Error: \[Errno ).*", str(error)):
+            raise FieldError("compile", f"cannot be used, as compiling failed: {found[0]}") from error
         raise
 
 

@@ -33,6 +33,6 @@ def test_a_compiler_that_fails_is_reported_with_its_reason(tmp_path: Path) -> No
         [sys.executable, "-c", COMPILED], env=os.environ | own, cwd=ROOT, capture_output=True, text=True
     )
     assert result.stderr.splitlines()[-1] == (
-        "mnist_pipeline.config.FieldError: compile cannot be used, as the C++ compiler failed: "
+        "mnist_pipeline.config.FieldError: compile cannot be used, as compiling failed: "
         "error: when writing output: No space left on device"
     )

@@ -85,10 +85,24 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(project: Project, serv
     check_epochs(server, "1")
 
 
-def test_by_default_a_server_is_given_up_within_a_minute() -> None:
-    retries = int(RETRY_ENVIRONMENT["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
-    factor = int(RETRY_ENVIRONMENT["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"])
-    assert sum(factor * 2**number for number in range(1, retries)) < 60  # the first retry comes at once
+def test_by_default_a_server_is_given_up_within_a_minute_and_a_silent_one_within_four() -> None:
+    retries, factor, timeout = (
+        int(RETRY_ENVIRONMENT[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT")
+    )
+    waits = sum(factor * 2**number for number in range(1, retries))  # the first retry comes at once
+    assert waits < 60
+    assert waits + (1 + retries) * timeout < 240
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(project: Project, server: Server) -> None:
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    try:
+        impatient = IMPATIENT | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
+        line = fails(project.start("flows/champion.py", "history", MLFLOW_TRACKING_URI=server.url, **impatient))
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+    assert f"the tracking server {server.url} failed" in line.splitlines()[-1]
+    assert "Read timed out" in line
 
 
 def test_a_server_that_is_gone_is_given_up_and_the_run_is_resumed_later(project: Project, server: Server) -> None:

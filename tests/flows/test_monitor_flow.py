@@ -26,8 +26,9 @@ from mnist_pipeline.monitoring import review
 from mnist_pipeline.monitoring.log import ServedLog
 from mnist_pipeline.monitoring.options import Watch
 from mnist_pipeline.monitoring.verdict import Watched
-from mnist_pipeline.tracking import versions
+from mnist_pipeline.tracking import sqlite, versions
 from mnist_pipeline.tracking.registry import Registry
+from mnist_pipeline.tracking.sqlite import StoreError
 from tasks.monitor import read_logs
 from tasks.notify import NOTIFY_URL
 from tests.answers import answer
@@ -99,6 +100,31 @@ def test_a_table_that_someone_may_be_filling_in_is_kept_and_one_that_was_applied
         log.correct(served(1).id, "7")
         feedback.review(log=(str(file),), out=out)
     assert [*review.read(out / review.TABLE)] == [served(1).id]
+
+
+def test_decisions_on_another_log_are_not_overwritten(tmp_path: Path) -> None:
+    out, table = tmp_path / "review", tmp_path / "review" / review.TABLE
+    for name, number in (("a", 0), ("b", 1)):
+        with contextlib.closing(ServedLog(tmp_path / name)) as log:
+            log.append([served(number)])
+            log.correct(served(number).id, "7")
+    feedback.review(log=(str(tmp_path / "a"),), out=out)
+    table.write_text(filled_in := table.read_text().rstrip() + "accept\n")
+    with pytest.raises(FieldError, match="out has a table with decisions on another log: carry them out, or"):
+        feedback.review(log=(str(tmp_path / "b"),), out=out)
+    assert table.read_text() == filled_in
+
+
+def test_a_flow_that_begins_while_the_database_is_locked_says_so(
+    prefect_api: str, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as another:
+        another.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match=r"mlflow\.db is locked: another program is using it"):
+            monitor_flow.monitor_flow()
 
 
 def test_what_a_deleted_version_answered_is_not_that_of_a_new_one_with_its_number(log: Path, tmp_path: Path) -> None:
