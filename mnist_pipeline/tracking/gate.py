@@ -95,7 +95,7 @@ def decide(
         Check(
             "significance",
             may_be_chance,
-            f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's one-sided p {p_value:.2g})",
+            f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's one-sided p {p_value:#.2g})",
             f"at least {gate.significance}",
             "significance",
         ),

@@ -74,7 +74,7 @@ def render(report: Report, splits: Splits, *, run_id: str, tags: Mapping[str, st
         lstrip_blocks=True,
     )
     won, lost = _differences(report, splits.holdout)
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         report=report,
         splits=splits,
         sets={"test": report.test, "holdout": report.holdout},
@@ -87,6 +87,7 @@ def render(report: Report, splits: Splits, *, run_id: str, tags: Mapping[str, st
         provenance={name: tags[name] for name in PROVENANCE if name in tags} | {"run": run_id},
         time=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")  # no line begins with it
 
 
 def _settings(config: TrainConfig) -> list[tuple[str, Any, Any]]:

@@ -156,7 +156,8 @@ def test_a_second_retraining_is_cancelled_while_one_is_running(prefect_api: str,
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(state.state_details.flow_run_id)
     assert flow_run.state
-    assert (flow_run.state_name, flow_run.state.message) == ("Cancelled", "Another retraining of mnist-mlp is running")
+    message = "Another retraining of mnist-mlp is running: run this one after it"
+    assert (flow_run.state_name, flow_run.state.message) == ("Cancelled", message)
 
 
 def test_a_retraining_leaves_neither_its_lock_nor_a_checkpoint(promoted: State[Any]) -> None:
