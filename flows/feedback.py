@@ -13,7 +13,7 @@ from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.monitoring import review as sheets
 from mnist_pipeline.monitoring.fetch import existing_log, is_address
 from mnist_pipeline.monitoring.log import FILE
-from mnist_pipeline.monitoring.options import Watch, different_logs, review_command
+from mnist_pipeline.monitoring.options import Watch, check_disjoint, different_logs, review_command
 from mnist_pipeline.monitoring.served import contradicting
 from mnist_pipeline.text import counted, printable
 
@@ -65,16 +65,18 @@ def review(
     decisions = {answer: decision for answer, decision in filled_in.items() if decision[0]}
     with contextlib.ExitStack() as stack:  # all are opened before one is changed
         logs = [stack.enter_context(existing_log(place)) for place in log]
+        check_disjoint(dict(zip(log, [[each.id for each in served.corrections()] for served in logs], strict=True)))
         reviewed = sum(served.review(decisions) for served in logs)
         withdrawn = sum(served.withdraw(withdraw) for served in logs)
         waiting = [each for served in logs for each in served.corrections("")]
-        reviewed_before = {each.id for served in logs for each in served.corrections("accepted", "rejected")}
         waiting += contradicting([each for served in logs for each in served.corrections("accepted")])
     if apply:
         print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
         if reviewed < len(decisions):
             missed = counted(len(decisions) - reviewed, "decision")
-            raise ValueError(f"{missed} not carried out, as the log has no such ids, or other labels now: review again")
+            gone = "as the log has no such ids, or other labels now"
+            raise ValueError(f"{missed} not carried out, {gone}: review again, with --out and another folder")
+        sheets.mark_applied(apply)
     if withdraw:
         print(f"{counted(withdrawn, 'correction')} taken back, of {counted(len(withdraw), 'id')}")
         if withdrawn < len(withdraw):
@@ -83,8 +85,7 @@ def review(
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
     if (table := out / sheets.TABLE).exists():
-        unreviewed = {each.id for each in waiting if not each.review}
-        _check_makes_room(table, unreviewed, reviewed_before - unreviewed, _how_to_apply(log, table))
+        _check_makes_room(table, {each.id for each in waiting if not each.review}, _how_to_apply(log, table))
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
@@ -93,13 +94,15 @@ def review(
     print(f"reject into the last column of {printable(str(table))}, and: {_how_to_apply(log, table)}")
 
 
-def _check_makes_room(table: Path, unreviewed: set[str], reviewed: set[str], carry_out: str) -> None:
-    """Raise `FieldError` if `table` has rows that are yet to be filled in, or decisions that nobody has carried out."""
+def _check_makes_room(table: Path, unreviewed: set[str], carry_out: str) -> None:
+    """Raise `FieldError` if `table` has not been carried out, and has rows of this log or decisions on another."""
+    if sheets.was_applied(table):
+        return
     rows = sheets.read(table)
     if rows.keys() & unreviewed:
         raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
-    if any(decision and answer not in reviewed for answer, (decision, _) in rows.items()):
-        raise FieldError("out", "has a table with decisions on another log: carry them out, or name another folder")
+    if any(decision for decision, _ in rows.values()):
+        raise FieldError("out", "has a table whose decisions were not carried out: do that, or name another folder")
 
 
 def _how_to_apply(log: tuple[str, ...], table: Path) -> str:

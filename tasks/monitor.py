@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from mnist_pipeline.data import drift
 from mnist_pipeline.monitoring import review, verdict
 from mnist_pipeline.monitoring.fetch import existing_log
-from mnist_pipeline.monitoring.options import Watch
+from mnist_pipeline.monitoring.options import Watch, check_disjoint
 from mnist_pipeline.monitoring.served import Served
 from mnist_pipeline.monitoring.verdict import Reference, Watched
 from mnist_pipeline.text import duration
@@ -32,16 +32,15 @@ def read_logs(watch: Watch, model: str, version: int) -> tuple[list[Served], lis
     since = max(datetime.now(UTC) - duration(watch.since), versions.state(Registry(model), version).created)
     answers: list[Served] = []
     corrections: list[Served] = []
-    first_in: dict[str, str] = {}
+    ids: dict[str, set[str]] = {}
     for place in watch.log:
         with existing_log(place) as log:
             answered = [each for each in log.since(since, model=model) if each.version == version]
             corrected = [each for each in log.corrections() if each.model == model]
-        for each in {each.id for each in (*answered, *corrected)}:
-            if first_in.setdefault(each, place) != place:
-                raise ValueError(f"{first_in[each]} and {place} hold the same answers: name each server once")
+        ids[place] = {each.id for each in (*answered, *corrected)}
         answers += answered
         corrections += corrected
+    check_disjoint(ids)
     return answers, corrections
 
 

@@ -84,7 +84,7 @@ def test_batch_norm_needs_two_images_per_batch() -> None:
 
 
 def test_patience_needs_a_validation_part() -> None:
-    with pytest.raises(FieldError, match="patience needs a validation part to watch, and there is none: try"):
+    with pytest.raises(FieldError, match="patience needs a validation part to watch: set validation"):
         TrainConfig(patience=5)
     assert TrainConfig(patience=5, validation=0.1).patience == 5
 

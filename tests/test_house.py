@@ -45,6 +45,7 @@ BELONGS = {  # each library may be imported only from modules whose names begin 
             "sqlite",
             "store",
             "transfer",
+            "weights",
         )
     ),
     "cyclopts": ("flows.cli", "flows.champion", "flows.feedback", "flows.ui", "serving.__main__"),

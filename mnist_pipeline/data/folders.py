@@ -59,7 +59,8 @@ def read(folder: Path, *, image_size: int | None = None) -> tuple[Schema, list[L
         numbers, classes = _idx_classes(folder, np.concatenate([labels for _, labels in arrays]))
         height, width = arrays[0][0].shape[1:]
         schema = Schema(classes, height, width)
-        parts = [_labelled(pixels, labels, numbers, folder, schema) for pixels, labels in arrays]
+        rows = {number: row for row, number in enumerate(numbers)}
+        parts = [_labelled(pixels, labels, rows, folder, schema) for pixels, labels in arrays]
         return schema, [
             replace(part, names=numbered(name, len(part))) for name, part in zip(IDX_FILES, parts, strict=False)
         ]
@@ -73,13 +74,28 @@ def read_more(folder: Path, schema: Schema, dataset: Path) -> LabelledImages:
     files = _idx_files(folder)
     if not files:
         return _read_class_folders(folder, folder, schema)
-    known = [read_idx(kinds["labels"]) for kinds in _idx_files(dataset).values() if "labels" in kinds]
-    numbers = _idx_classes(dataset, np.concatenate(known))[0] if known else range(len(schema.classes))
     pixels, labels = _read_idx_part(folder, files, "train")
-    if (folder / CLASSES_FILE).is_file() and _idx_classes(folder, labels)[1] == schema.classes:
-        numbers = range(len(schema.classes))  # it says itself what its labels stand for
-    part = _labelled(pixels, labels, numbers, folder, schema)
+    part = _labelled(pixels, labels, _rows_of_numbers(folder, labels, schema, dataset), folder, schema)
     return replace(part, names=numbered("train", len(part)))
+
+
+def _rows_of_numbers(folder: Path, labels: np.ndarray, schema: Schema, dataset: Path) -> dict[int, int]:
+    """Return which class of `schema` each number stands for that is a label of more images, in `folder`."""
+    row_of = {name: row for row, name in enumerate(schema.classes)}
+    if (folder / CLASSES_FILE).is_file():  # it says itself what its labels stand for
+        names = dict(zip(*_idx_classes(folder, labels), strict=True))
+        if others := {names[number] for number in np.unique(labels).tolist()} - {*row_of}:
+            raise ValueError(f"{folder} has images of {listed(sorted(others))}, and the classes are {listed(row_of)}")
+        return {number: row_of[name] for number, name in names.items() if name in row_of}
+    known = [read_idx(kinds["labels"]) for kinds in _idx_files(dataset).values() if "labels" in kinds]
+    if known:
+        return {number: row for row, number in enumerate(_idx_classes(dataset, np.concatenate(known))[0])}
+    if all(name.isdecimal() and name == str(int(name)) for name in row_of):
+        return {int(name): row for name, row in row_of.items()}
+    raise ValueError(
+        f"{folder} has numbers as labels, and the classes are {listed(row_of)}: name them, in the order of the "
+        f"numbers, in a file {CLASSES_FILE} there"
+    )
 
 
 def _part(name: str) -> str:
@@ -252,15 +268,16 @@ def _read_idx_part(folder: Path, files: Mapping[str, Mapping[str, Path]], part: 
 
 
 def _labelled(
-    pixels: np.ndarray, labels: np.ndarray, numbers: Sequence[int], folder: Path, schema: Schema
+    pixels: np.ndarray, labels: np.ndarray, rows: Mapping[int, int], folder: Path, schema: Schema
 ) -> LabelledImages:
-    """Return the images of IDX files with their classes, which `numbers` stand for."""
+    """Return the images of IDX files with their classes, which the numbers in `rows` stand for."""
     height, width = pixels.shape[1:]
     if (height, width) != (schema.height, schema.width):
         raise ValueError(f"the images in {folder} are {height}×{width}, and not {schema.height}×{schema.width}")
-    if unknown := sorted({*labels.tolist()} - {*numbers}):
-        raise ValueError(f"{folder} has labels {unknown[:5]}, and the classes are {', '.join(map(str, numbers))}")
-    return LabelledImages(pixels, np.searchsorted(numbers, labels))
+    if unknown := sorted({*labels.tolist()} - {*rows}):
+        raise ValueError(f"{folder} has labels {unknown[:5]}, and the classes are {', '.join(map(str, rows))}")
+    numbers, found = np.unique(labels, return_inverse=True)
+    return LabelledImages(pixels, np.array([rows[number] for number in numbers.tolist()], np.int64)[found])
 
 
 def _idx_classes(folder: Path, labels: np.ndarray) -> tuple[Sequence[int], tuple[str, ...]]:

@@ -106,7 +106,7 @@ def load_splits(source: DataSource, folder: Path) -> Splits:
         if not len(more):
             raise FieldError("extra", f"holds no image that can be read: {source.extra}")
         assert more.names is not None
-        more = replace(more, names=np.strings.add(printable(f"{source.extra.name}/"), more.names))
+        more = replace(more, names=np.strings.add(_extra_prefix(source.extra, parts), more.names))
         cuts["extra"], dropped = _select_extra(more, train, [test, holdout], cuts_holdout=cuts_holdout)
     if source.relabel:  # after the cuts, so that each other image stays where it was
         cuts, relabelled = relabel(source.relabel, cuts, schema.classes)
@@ -139,6 +139,14 @@ def make_examples(raw: LabelledImages, *, classes: int = len(DIGITS)) -> Example
     for values in (pixels, labels):
         digest.update(np.ascontiguousarray(values).data)
     return Examples(torch.from_numpy(pixels), torch.from_numpy(labels), digest.hexdigest(), raw.names, raw.colours)
+
+
+def _extra_prefix(folder: Path, parts: Sequence[LabelledImages]) -> str:
+    """Return how the names of extra images begin: with so much of their folder's path as no name in `parts` does."""
+    taken = {name.partition("/")[0] for part in parts if part.names is not None for name in part.names.tolist()}
+    own = folder.absolute().parts[1:]
+    depth = next((depth for depth in range(1, len(own)) if printable(own[-depth]) not in taken), len(own))
+    return printable("/".join([*own[-depth:], ""]))
 
 
 def validation_split(part: Examples, *, classes: int, share: float = 0.2) -> tuple[Examples, Examples]:

@@ -1,7 +1,7 @@
 """What of the served images is watched, and when that leads to a retraining. Imports only what is light."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,15 @@ def different_logs(places: Sequence[str]) -> tuple[str, ...]:
         raise FieldError("log", f"cannot be used: {error}") from None
     check(0 < len({*found}) == len(found), "log", [*places], "one file, or different ones")
     return found
+
+
+def check_disjoint(ids: Mapping[str, Iterable[str]]) -> None:
+    """Raise `ValueError` if two of the logs that `ids` are from hold the same answers, as a log and its copy do."""
+    first_in: dict[str, str] = {}
+    for place, found in ids.items():
+        for each in {*found}:
+            if first_in.setdefault(each, place) != place:
+                raise ValueError(f"{first_in[each]} and {place} hold the same answers: name each server once")
 
 
 @dataclass(frozen=True, kw_only=True)

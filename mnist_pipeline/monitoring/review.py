@@ -1,5 +1,6 @@
 """Corrections of what was served: a contact sheet, a CSV file to be filled in, and images to learn from."""
 
+import contextlib
 import csv
 import filecmp
 import hashlib
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 COLUMNS, PANEL = 10, 84  # images in a row, pixels of each
 FIELDS = ("number", "id", "time", "model", "version", "source", "predicted", "confidence", "correct", "image", "review")
 SHEET, TABLE = "corrections.png", "corrections.csv"
+APPLIED = ".applied"  # in place of a table's ending: the hash of what was carried out
 ANSWERS: dict[str, Review] = {
     "": "",
     "accept": "accepted",
@@ -79,6 +81,22 @@ def read(table: Path) -> dict[str, tuple[Review, str]]:
             raise ValueError(f"{where}: {answer:.40} has a row above already")
         decisions[answer] = (ANSWERS[word], row.get("correct", ""))
     return decisions
+
+
+def mark_applied(table: Path) -> None:
+    """Note beside `table` that what it says now was carried out."""
+    with contextlib.suppress(OSError):  # it may be on a disk that is only read
+        table.with_suffix(APPLIED).write_text(_sha256(table))
+
+
+def was_applied(table: Path) -> bool:
+    """Return whether what `table` says was carried out, and nobody has changed it since."""
+    note = table.with_suffix(APPLIED)
+    return note.is_file() and note.read_text() == _sha256(table)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def learnt(table: str) -> frozenset[tuple[str, str]]:

@@ -18,7 +18,7 @@ from mlflow.types import TensorSpec
 from mlflow.utils import requirements_utils
 
 from mnist_pipeline.data.schema import Schema
-from mnist_pipeline.tracking import onnx_model
+from mnist_pipeline.tracking import once, onnx_model
 from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.tracking.store import WEIGHTS, client, logged_model_id
 from mnist_pipeline.training.model import MLP, Classifier
@@ -57,6 +57,7 @@ def log_model(run: Run, mlp: MLP, pixels: torch.Tensor, *, step: int, schema: Sc
             extra_files=[str(state_dict)],
             pip_requirements=[f"{package}=={version_of(package)}" for package in ("torch", "mlflow", "numpy")],
         )
+    once.delete_unfinished_models(run.experiment_id, run.id)
     return str(info.model_uri)
 
 

@@ -25,11 +25,11 @@ def provenance() -> dict[str, str]:
 
 
 def fingerprint(config: TrainConfig, splits: Splits) -> str:
-    """Return a hash of what decides what a training produces: config, data, their name, library and torch's version."""
+    """Return a hash of what decides what a training produces: config, data, their name, code and torch's version."""
     code = hashlib.sha256()
     library = Path(__file__).parents[1]
-    for file in sorted(library.rglob("*.py")):
-        code.update(file.relative_to(library).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sorted([*library.rglob("*.py"), *(library.parent / "tasks").glob("*.py")]):
+        code.update(file.relative_to(library.parent).as_posix().encode() + b"\0" + file.read_bytes())
     parts = {
         "config": asdict(config),
         "dataset": splits.source.name,  # and so its experiment and its model

@@ -9,7 +9,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.ledger import PRUNED
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions, store_lock
+from mnist_pipeline.tracking.store import (
+    client,
+    created,
+    ignore_mlflow_errors,
+    logged_model_id,
+    model_versions,
+    store_lock,
+)
 
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # as MLflow says of what was deleted
 
@@ -27,7 +34,7 @@ def old_versions(registry: Registry, *, keep: int, older_than: timedelta) -> lis
         each
         for each in own[: max(0, len(own) - keep)]
         if int(each.version) not in needed
-        and each.creation_timestamp < before
+        and created(each) < before
         and not (PRUNED in each.tags and _run_is_gone(each.run_id))
     ]
     going = {each.version for each in old}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.data.source import dataset_of
 from mnist_pipeline.text import listed
-from mnist_pipeline.tracking import ledger, store
+from mnist_pipeline.tracking import ledger, once, store, weights
 from mnist_pipeline.tracking.gate import Decision
 from mnist_pipeline.tracking.ledger import Alias, LedgerEntry
 
@@ -80,18 +80,14 @@ class Registry:
 
     def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is the champion already."""
-        found = store.client().search_model_versions(f"name = '{self.name}' and run_id = '{run.id}'")
+        found = once.versions_of(self.name, run.id)
         number = int(found[0].version) if found else None
         if number is None:
             if not store.client().search_registered_models(f"name = '{self.name}'"):
                 with store.ignore_mlflow_errors("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
                     store.client().create_registered_model(self.name, description=DESCRIPTION.format(name=self.name))
-            model_id = model_uri.removeprefix("models:/")
             tags = {"fingerprint": run.tags.get("fingerprint", ""), **tags}
-            version = store.client().create_model_version(
-                self.name, model_uri, run.id, tags, description=description, model_id=model_id
-            )
-            number = int(version.version)
+            number = once.create_version(self.name, model_uri, run.id, tags, description)
         if number == self.champion:
             return ModelVersion(self.name, number, "champion")
         self._set_alias("challenger", number)
@@ -220,7 +216,7 @@ class Registry:
         """
         if entry.champion and entry.champion != entry.champion_before:
             ledger.check_not_pruned(champion := self._get(entry.champion))
-            store.check_has_model(champion)
+            weights.check_has_model(champion)
         data, time = self._get(entry.version).tags.get("data", ""), ledger.next_time(self.history())
         entry = replace(entry, data=data, time=time)
         self._set_tag(entry.version, ledger.UNFINISHED, entry.to_json())

@@ -18,7 +18,7 @@ from mnist_pipeline.config import TrainConfig
 from mnist_pipeline.data import manifest
 from mnist_pipeline.data.drift import Profile
 from mnist_pipeline.data.splits import Examples, Splits
-from mnist_pipeline.tracking import processes, store
+from mnist_pipeline.tracking import once, processes, store
 from mnist_pipeline.tracking.logged import MANIFEST, PROFILE
 from mnist_pipeline.training.loop import Epoch
 
@@ -258,7 +258,7 @@ def _resume_interrupted(fingerprint: str, tags: Mapping[str, str], fresh: bool) 
 
 
 def _create(experiment_id: str, tags: Mapping[str, str], name: str | None) -> Run:
-    return _as_run(store.client().create_run(experiment_id, tags=dict(tags), run_name=name and name[:MAX_NAME]))
+    return _as_run(once.create_run(experiment_id, tags, name and name[:MAX_NAME]))
 
 
 def _as_run(run: mlflow.entities.Run) -> Run:

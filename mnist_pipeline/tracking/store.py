@@ -7,10 +7,7 @@ import logging
 import os
 import re
 import sqlite3
-import tempfile
 import traceback
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from mnist_pipeline.tracking.sqlite import IN_USE_REMEDY, READ_ONLY_REMEDY, Stor
 
 logger = logging.getLogger(__name__)
 
+CREATED = "created"  # tag of an imported version
 WEIGHTS = "extra_files/state_dict.pt"  # beside each model: its plain weights
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make ui` shows a local database
 VIEW = "accuracy"  # key of the view that is described in a tag of each experiment: MLflow's own shows no metric
@@ -51,6 +49,12 @@ REMEDIES = {
     "disk is full": "make room, and run the command again",
     "readonly database": READ_ONLY_REMEDY,
     "disk I/O error": "check that its disk is writable and has room, and run the command again",
+}
+LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user who may"
+SERVER_REMEDIES = {
+    "error code 401": LOG_IN,
+    "error code 403": LOG_IN,
+    "maximum allowable retries": f"set {RETRIES} to at most 10",
 }
 
 
@@ -110,35 +114,14 @@ def client() -> MlflowClient:
     return MlflowClient(tracking_uri())
 
 
+def created(version: ModelVersion) -> int:
+    """Return when a version was made, in milliseconds: for one that was imported, where it comes from."""
+    return int(version.tags.get(CREATED, version.creation_timestamp))
+
+
 def logged_model_id(version: ModelVersion) -> str | None:
     """Return the id of the model that was registered as `version`, which its `model_id` lacks in a database."""
     return (version.source or "").partition("models:/")[2] or None
-
-
-def check_has_model(version: ModelVersion) -> None:
-    """Raise `ValueError` if the weights of the model that was registered as `version` are gone, or not whole."""
-    if not (model := logged_model_id(version)):
-        return
-    files = []
-    with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
-        files = client().list_logged_model_artifacts(model, str(Path(WEIGHTS).parent))
-    if WEIGHTS not in (file.path for file in files):
-        raise ValueError(f"the files of version {version.version} of {version.name} are gone: it cannot be used")
-    with tempfile.TemporaryDirectory() as folder:
-        uri = f"models:/{version.name}/{version.version}/{WEIGHTS}"
-        file = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
-        check_weights(file, f"version {version.version} of {version.name}")
-
-
-def check_weights(file: Path, model: str) -> None:
-    """Raise `ValueError` if the plain weights of `model` in `file`, which torch saves as a zip archive, are damaged."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        damaged = str(error)
-    if damaged:
-        raise ValueError(f"{model} cannot be used: its weights, {WEIGHTS}, are damaged ({damaged}): restore them")
 
 
 def write_shared(write: Callable[..., Any], *args: Any) -> None:
@@ -215,10 +198,10 @@ def as_store_errors(uri: str | None = None) -> Iterator[None]:
         gist = next((line for line in lines if re.match(r"\([\w.]+Error\) ", line)), lines[0])  # SQLAlchemy's
         uri = uri or tracking_uri()
         if uri.startswith("http"):
-            kind, remedy = "tracking server", "once it answers, run the same command again"
+            kind, remedy, remedies = "tracking server", "once it answers, run the same command again", SERVER_REMEDIES
         else:
-            kind, remedy = "database", "the same command, run again, finishes what this one began"
-            remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in gist), remedy)
+            kind, remedy, remedies = "database", "the same command, run again, finishes what this one began", REMEDIES
+        remedy = next((remedy for sign, remedy in remedies.items() if sign in gist), remedy)
         raise StoreError(f"the {kind} {without_password(uri)} failed: {without_password(gist)}; {remedy}") from error
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from mnist_pipeline.config import check
 from mnist_pipeline.text import counted
-from mnist_pipeline.tracking import sqlite, store
+from mnist_pipeline.tracking import sqlite, store, weights
 from mnist_pipeline.tracking.all_or_nothing import IMPORT, all_or_nothing, temporary
 from mnist_pipeline.tracking.ledger import PRUNED
 
@@ -125,7 +125,7 @@ class _Source:
             model = self.client.get_logged_model(model_id)
             files = Path(model.artifact_location.removeprefix("file://"))
             if all((files / each).is_file() for each in ("MLmodel", store.WEIGHTS)):
-                store.check_weights(files / store.WEIGHTS, model_id)
+                weights.check_weights(files / store.WEIGHTS, model_id)
                 return model
         return None
 
@@ -232,7 +232,7 @@ class _Transfer:
                 target.create_model_version(name, uri, model_id=model_id)  # which a server requires
                 fillers.append(str(number))
             tags = {key: self._new(value) for key, value in version.tags.items()}
-            tags[IMPORTED] = f"{self.source.name}/{_model_id(version)}"
+            tags |= {IMPORTED: f"{self.source.name}/{_model_id(version)}", store.CREATED: str(store.created(version))}
             new = target.create_model_version(
                 name, uri, run, tags, description=self._new(version.description or ""), model_id=model_id
             )
@@ -274,13 +274,13 @@ def _is_imported(source: _Source) -> bool:
         return False
     there = {int(each.version): each.tags.get(IMPORTED) for each in store.model_versions(name)}
     new = [int(each.version) for each in source.versions if there.get(int(each.version)) != f"{name}/{_model_id(each)}"]
-    if new and any(there.values()):
+    if len(new) < len(source.versions) and new:
         raise ValueError(
             f"{name} was imported before its version {new[0]} was made: train that where it was imported to, or delete "
             "the model there in MLflow's UI and import it again"
         )
     if new:
-        raise ValueError(f"the store has a model {name} of its own: rename or delete it in MLflow's UI first")
+        raise ValueError(f"the store has another model {name}: rename it in MLflow's UI, or import elsewhere")
     return True
 
 

@@ -14,7 +14,7 @@ from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import ledger
 from mnist_pipeline.tracking.ledger import LedgerEntry
 from mnist_pipeline.tracking.registry import Registry
-from mnist_pipeline.tracking.store import client, ignore_mlflow_errors, logged_model_id, model_versions
+from mnist_pipeline.tracking.store import client, created, ignore_mlflow_errors, logged_model_id, model_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _version(found: Any, aliases: Mapping[str, int]) -> VersionSummary:
 
 
 def _created(found: Any) -> datetime:
-    return datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+    return datetime.fromtimestamp(created(found) / 1000, UTC)
 
 
 def _accuracies(found: Any) -> tuple[float | None, float | None]:

@@ -141,6 +141,15 @@ def test_extra_images_are_corrected_under_their_folders_name(pets: Path) -> None
     assert after.extra.examples.labels.sum() == 1
 
 
+def test_extra_images_never_have_the_names_of_the_datasets_own(pets: Path) -> None:
+    more = pets.parent / "new" / "cat"  # of which the dataset has one, too
+    write_pictures(more / "cat", random_pixels(20, 12, 10, seed=7))
+    before, joined = load(pets), load(pets, extra=more)
+    extra = {*names(joined.train)} - {*names(before.train)}
+    assert extra
+    assert all(name.startswith("new/cat/cat/") for name in extra)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

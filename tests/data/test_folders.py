@@ -211,12 +211,44 @@ def test_labels_may_be_any_numbers(
     assert folders.read_more(tmp_path / "more", schema, tmp_path).labels.tolist() == found[1:3].tolist()
 
 
-def test_more_images_take_their_labels_from_the_schema(tmp_path: Path) -> None:
-    schema = Schema(("cat", "dog", "horse"), 12, 10, "resized")
+def test_more_pictures_are_of_the_class_that_their_folder_names(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures" / "horse", IMAGES)
-    write_idx(tmp_path / "idx", "train", IMAGES, LABELS)
-    for folder, labels in (("pictures", [2] * 9), ("idx", LABELS.tolist())):
-        assert folders.read_more(tmp_path / folder, schema, tmp_path).labels.tolist() == labels
+    schema = Schema(("cat", "dog", "horse"), 12, 10, "resized")
+    assert folders.read_more(tmp_path / "pictures", schema, tmp_path).labels.tolist() == [2] * 9
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "names", "found"),
+    [
+        (("cat", "dog", "horse"), LABELS, "cat\ndog\nhorse", LABELS),
+        (("cat", "dog", "horse"), LABELS, "horse\ndog\ncat", 2 - LABELS),
+        (("cat", "dog", "horse"), LABELS * 0, "horse", LABELS * 0 + 2),
+        (tuple(sorted(map(str, range(11)))), LABELS, "", np.array([0, 1, 3])[LABELS]),  # 10 comes before 2
+    ],
+)
+def test_the_numbers_of_more_images_stand_for_classes_by_name(
+    classes: tuple[str, ...], labels: np.ndarray, names: str, found: np.ndarray, tmp_path: Path
+) -> None:
+    write_idx(tmp_path / "more", "train", IMAGES, labels)
+    if names:
+        (tmp_path / "more" / folders.CLASSES_FILE).write_text(names)
+    read = folders.read_more(tmp_path / "more", Schema(classes, 12, 10, "resized"), tmp_path)
+    assert read.labels.tolist() == found.tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("", r"name them, in the order of the numbers, in a file classes\.txt"),
+        ("cat\ndog\nowl", "has images of owl, and"),
+    ],
+)
+def test_numbers_that_stand_for_no_class_by_name_are_refused(names: str, problem: str, tmp_path: Path) -> None:
+    write_idx(tmp_path / "more", "train", IMAGES, LABELS)
+    if names:
+        (tmp_path / "more" / folders.CLASSES_FILE).write_text(names)
+    with pytest.raises(ValueError, match=problem):
+        folders.read_more(tmp_path / "more", Schema(("cat", "dog", "horse"), 12, 10, "resized"), tmp_path)
 
 
 @pytest.mark.parametrize(

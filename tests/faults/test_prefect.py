@@ -27,15 +27,15 @@ def test_an_api_that_is_killed_twice_in_a_run_is_replaced_and_the_run_ends_well(
     check_all_is_well(project, 1)
 
 
-@pytest.mark.parametrize("home", ["/proc/nowhere", "damaged"])
-def test_an_api_that_cannot_start_is_reported_with_its_reason(home: str, project: Project, tmp_path: Path) -> None:
-    if home == "damaged":
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "damaged"])
+def test_an_api_that_cannot_start_is_reported_with_its_reason(folder: str, project: Project, tmp_path: Path) -> None:
+    if folder == "damaged":
         (tmp_path / "prefect.db").write_bytes(b"nonsense" * 1000)
-        home = str(tmp_path)
-    line = fails(project.train(PREFECT_HOME=home)).splitlines()[-1]
+        folder = str(tmp_path)
+    line = fails(project.train(PREFECT_HOME=folder)).splitlines()[-1]
     assert "the Prefect API cannot start: " in line
     assert "nowhere" in line or "file is not a database" in line
-    assert f"its home {home} (PREFECT_HOME)" in line
+    assert f"its home {folder} (PREFECT_HOME)" in line
     eventually(lambda: not project.servers())
 
 

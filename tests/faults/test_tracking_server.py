@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 
 from mnist_pipeline.tracking.store import RETRY_ENVIRONMENT
 from tests.faults.conftest import Project, fails, reach, succeeds
-from tests.servers import answers, eventually, free_port
+from tests.servers import answers, eventually, free_port, listening
 
 EPOCHS = 30  # short ones
 LONG = ["--epochs", str(EPOCHS), "--hidden", "--batch-size", "12000"]
@@ -115,6 +117,44 @@ def test_a_server_that_is_gone_is_given_up_and_the_run_is_resumed_later(project:
     output = succeeds(project.train(*LONG, "--seed", "2", MLFLOW_TRACKING_URI=server.url))
     assert "Resuming the MLflow run" in output
     check_epochs(server, "2")
+
+
+CREATES = ("runs/create", "mlflow/logged-models", "model-versions/create")
+
+
+def test_what_a_gateway_gives_no_answer_to_is_made_once(project: Project, server: Server) -> None:
+    unanswered = {*CREATES}
+
+    class Gateway(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {"Content-Type": self.headers.get("Content-Type", "")}
+            answer = httpx.request(self.command, server.url + self.path, content=body, headers=headers, timeout=60)
+            for each in unanswered & {each for each in CREATES if self.path.endswith(each)}:
+                unanswered.discard(each)
+                self.send_error(504)
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    mlflow = MlflowClient(server.url)
+    before = {run.info.run_id for run in mlflow.search_runs(["1"])}
+    with listening(Gateway) as url:
+        project.trains("--epochs", "1", "--hidden", "--seed", "9", MLFLOW_TRACKING_URI=url, **IMPATIENT)
+    assert not unanswered
+    (run,) = (run for run in mlflow.search_runs(["1"]) if run.info.run_id not in before)
+    assert run.info.status == "FINISHED"
+    (model,) = mlflow.search_logged_models(["1"], filter_string=f"source_run_id = '{run.info.run_id}'")
+    (version,) = mlflow.search_model_versions(f"name = 'mnist-mlp' and run_id = '{run.info.run_id}'")
+    assert version.source == f"models:/{model.model_id}"
 
 
 def everything_written_in(*folders: Path) -> Iterator[tuple[Path, bytes]]:

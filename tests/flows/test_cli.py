@@ -89,7 +89,7 @@ def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
             1,
             "--seed must be below 2**63, as all 2 seeds must be",
         ),
-        (cli.train, ["--patience", "5"], 1, "--patience needs a validation part to watch, and there is none"),
+        (cli.train, ["--patience", "5"], 1, "--patience needs a validation part to watch"),
         (cli.train, ["--mirror", "nowhere"], 1, "--mirror must be a URL"),
         (cli.train, ["--label-smoothing", "2"], 1, "--label-smoothing must be at least 0 and below 1, not 2.0"),
         (cli.retrain, ["--cron", "often"], 1, '--cron cannot be used: Invalid cron string: "often"'),

@@ -110,9 +110,25 @@ def test_decisions_on_another_log_are_not_overwritten(tmp_path: Path) -> None:
             log.correct(served(number).id, "7")
     feedback.review(log=(str(tmp_path / "a"),), out=out)
     table.write_text(filled_in := table.read_text().rstrip() + "accept\n")
-    with pytest.raises(FieldError, match="out has a table with decisions on another log: carry them out, or"):
+    with pytest.raises(FieldError, match="out has a table whose decisions were not carried out: do that, or"):
         feedback.review(log=(str(tmp_path / "b"),), out=out)
     assert table.read_text() == filled_in
+    with pytest.raises(ValueError, match="1 decision not carried out"):
+        feedback.review(log=(str(tmp_path / "b"),), apply=table)
+    with pytest.raises(FieldError, match="out has a table whose decisions were not carried out"):
+        feedback.review(log=(str(tmp_path / "b"),), out=out)
+    feedback.review(log=(str(tmp_path / "a"),), apply=table)
+    feedback.review(log=(str(tmp_path / "b"),), out=out)
+    assert [*review.read(table)] == [served(1).id]
+
+
+def test_a_log_and_its_copy_are_not_reviewed_together(tmp_path: Path) -> None:
+    with contextlib.closing(ServedLog(tmp_path / "a")) as log:
+        log.append([served(0)])
+        log.correct(served(0).id, "7")
+    shutil.copy(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(ValueError, match="hold the same answers: name each server once"):
+        feedback.review(log=(str(tmp_path / "a"), str(tmp_path / "b")), out=tmp_path / "review")
 
 
 def test_a_flow_that_begins_while_the_database_is_locked_says_so(

@@ -24,8 +24,9 @@ from mnist_pipeline.tracking.provenance import fingerprint
 assert CODE == Path.cwd()  # the copy, and not the checkout
 part = make_examples(LabelledImages(np.zeros((2, 28, 28), np.uint8), np.array([0, 1])))
 print(fingerprint(TrainConfig(), Splits(part, part, part)))
-for file in ("config.py", "data/splits.py", "training/optimizers.py", "tracking/models.py"):
-    with (CODE / "mnist_pipeline" / file).open("a") as source:
+library = [f"mnist_pipeline/{file}.py" for file in ("config", "data/splits", "training/optimizers", "tracking/models")]
+for file in [*library, "tasks/train.py"]:
+    with (CODE / file).open("a") as source:
         source.write("# changed")
     print(fingerprint(TrainConfig(), Splits(part, part, part)))
 """
@@ -34,13 +35,14 @@ for file in ("config.py", "data/splits.py", "training/optimizers.py", "tracking/
 @pytest.mark.slow
 def test_a_changed_source_file_in_any_wing_changes_the_fingerprint(tmp_path: Path) -> None:
     bundled = shutil.ignore_patterns("bundled")
-    shutil.copytree(ROOT / "mnist_pipeline", tmp_path / "mnist_pipeline", ignore=bundled)
+    for package in ("mnist_pipeline", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=bundled)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     printed = subprocess.run(
         [sys.executable, "-c", CHANGE_FILES], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
     )
     assert printed.returncode == 0
-    assert len({*printed.stdout.splitlines()}) == 5
+    assert len({*printed.stdout.splitlines()}) == 6
 
 
 def test_config_data_and_the_datasets_name_change_the_fingerprint(splits: Splits) -> None:

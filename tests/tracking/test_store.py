@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from mnist_pipeline.config import ROOT
@@ -84,6 +85,23 @@ def test_an_address_that_keeps_no_studies_is_refused_with_examples(
         sqlite.StoreError, match=rf"^OPTUNA_STORAGE must be an address such as sqlite:.*, not {address}$"
     ):
         store.study_storage()
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("API request to endpoint failed with error code 401 != 200", "set MLFLOW_TRACKING_USERNAME and"),
+        ("max_retries value (20) is in excess of the maximum allowable retries (10)", "to at most 10"),
+        ("Read timed out", "once it answers, run the same command again"),
+    ],
+)
+def test_an_error_of_a_tracking_server_comes_with_a_remedy(
+    error: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
+    expected = f"tracking server http://tracker:5000 failed: .*; .*{remedy}"
+    with pytest.raises(sqlite.StoreError, match=expected), store.as_store_errors():
+        raise MlflowException(error)
 
 
 def test_an_error_names_the_store_that_failed() -> None:

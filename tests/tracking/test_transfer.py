@@ -16,7 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 
 from mnist_pipeline.config import FieldError
-from mnist_pipeline.tracking import models, pruning, runs, store, transfer
+from mnist_pipeline.tracking import models, pruning, runs, store, transfer, versions
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.ledger import PRUNED
 from mnist_pipeline.tracking.registry import Registry
@@ -94,7 +94,9 @@ def test_all_of_a_model_is_imported_once(local: str, original: MlflowClient, imp
     for number in (1, 3):
         old, new = (version_of(client, number) for client in (original, imported))
         run, origin = after[f"run {number}"], before[f"run {number}"]
-        assert new.tags == old.tags | {"imported_from": f"mnist-mlp/{old.source.removeprefix('models:/')}"}
+        origin_tags = {"imported_from": f"mnist-mlp/{old.source.removeprefix('models:/')}"}
+        assert new.tags == old.tags | origin_tags | {"created": str(old.creation_timestamp)}
+        assert versions.state(REGISTRY, number).created.timestamp() == old.creation_timestamp / 1000
         assert new.run_id == run.info.run_id != old.run_id
         assert new.description == old.description.replace(old.run_id, new.run_id)
         assert run.data.tags["mlflow.parentRunId"] == after["sweep"].info.run_id
@@ -217,7 +219,7 @@ def test_an_import_that_fails_leaves_what_others_brought(
 def test_a_model_of_the_stores_own_is_not_touched(local: str, empty_store: MlflowClient, tmp_path: Path) -> None:
     empty_store.create_registered_model(REGISTRY.name)
     empty_store.create_model_version(REGISTRY.name, str(tmp_path))
-    with pytest.raises(ValueError, match="the store has a model mnist-mlp of its own"):
+    with pytest.raises(ValueError, match="the store has another model mnist-mlp: rename it"):
         transfer.import_model(local, REGISTRY.name, experiment="mnist")
     assert not runs_of(empty_store)
 
