@@ -47,7 +47,7 @@ def validate(splits: Splits, run: Run) -> list[Finding]:
     if champion_run := registry.run_of(registry.champion):
         reference = load_profile(champion_run)
         if reference:
-            against = [*_report_drift(reference, splits, run), *_find_learnt(champion_run, splits)]
+            against = [*_report_drift(reference, splits, run), *_compare_images(champion_run, splits)]
             _log_warnings(against)
             findings += against
         else:
@@ -93,14 +93,16 @@ def _keep_size(before: Schema, now: Schema) -> str:
     return f"if only some images differ in size, --image-size {before.height} reads all in the champion's; or "
 
 
-def _find_learnt(champion_run: str, splits: Splits) -> list[Finding]:
-    """Warn if the champion has learnt from what it will be compared on, as when a folder was divided anew."""
+def _compare_images(champion_run: str, splits: Splits) -> list[Finding]:
+    """Warn if the champion has learnt from what it will be compared on, or from nothing that is there now."""
     if splits.source.is_named:  # whose splits are always the same
         return []
-    learnt = load_training_hashes(champion_run)
+    learnt, total = load_training_hashes(champion_run), len(splits.holdout)
     known = sum(each in learnt for each in manifest.image_hashes(splits.holdout))
-    if known <= LEARNT * len(splits.holdout):
+    if known > LEARNT * total:
+        found = f"{known:,} of the {total:,} images of the holdout: the gate's comparison favours it; give the dataset"
+    elif learnt and learnt.isdisjoint(manifest.image_hashes(splits.train)):
+        found = "none of these images: if they are another dataset, give it"
+    else:
         return []
-    share = f"{known:,} of the {len(splits.holdout):,} images of the holdout"
-    message = f"the champion has learnt from {share}: the gate's comparison favours it; give the dataset another name"
-    return [Finding("champion", "warning", message)]
+    return [Finding("champion", "warning", f"the champion has learnt from {found} another name")]

@@ -110,8 +110,9 @@ class _Source:
         if lost := [each.version for each in self.versions if _model_id(each) not in there]:
             remedy = "restore them, or delete it in MLflow's UI"
             raise ValueError(f"the files of version {lost[0]} of {name} are gone: {remedy}")
-        if bare := [run for run in self.runs if not Path(run.info.artifact_uri).is_dir()]:
-            logger.warning(f"{counted(len(bare), 'run')} without its files: they are gone")
+        ended = [run for run in self.runs if run.info.status == "FINISHED" and "trial" not in run.data.tags]
+        if bare := [run for run in ended if not Path(run.info.artifact_uri).is_dir()]:
+            logger.warning(f"The files of {counted(len(bare), 'run')} are gone")
 
     def _run(self, run_id: str) -> Run | None:
         with store.ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):  # purged

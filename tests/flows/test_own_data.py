@@ -189,6 +189,17 @@ def test_a_champion_that_learnt_from_the_holdout_is_reported_where_it_is_compare
     assert re.match(r"the champion has learnt from \d+ of the 300 images of the holdout: the gate", message)
 
 
+def test_a_champion_of_another_dataset_of_the_same_name_is_reported(first: Trained, own: Path, tmp_path: Path) -> None:
+    for file in own.rglob("*.png"):
+        other = tmp_path / own.name / file.parent.name / file.name
+        other.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            ImageOps.invert(image).save(other)
+    report = train_flow(replace(CONFIG, epochs=1), DataSource(dataset=str(tmp_path / own.name)))
+    (message,) = (each.message for each in report.findings if each.check == "champion")
+    assert "the champion has learnt from none of these images: if they are another dataset" in message
+
+
 def test_data_of_another_size_are_not_compared_with_this_champion(first: Trained, own: Path) -> None:
     with pytest.raises(
         DataError,
