@@ -42,6 +42,7 @@ from mnist_pipeline.config import (
     check_predictions_file,
 )
 from mnist_pipeline.data.source import DataSource
+from mnist_pipeline.environment import keep_compiler_cache
 from mnist_pipeline.process import Stopped
 from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.text import counted, printable
@@ -163,6 +164,8 @@ def start(command: Callable[..., None], *others: Callable[..., None]) -> dict[st
     """
     startup.quick_exit(report_error)
     options = parse(command, None, *others)
+    if getattr(options.get("config"), "compile", False):
+        keep_compiler_cache()
     startup.pause_gc()
     prefect_server.ensure_prefect_api(schedules=bool(options.get("cron")))
     return options

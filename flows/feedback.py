@@ -69,12 +69,13 @@ def review(
         reviewed = sum(served.review(decisions) for served in logs)
         withdrawn = sum(served.withdraw(withdraw) for served in logs)
         waiting = [each for served in logs for each in served.corrections("")]
+        reviewed_before = {each.id for served in logs for each in served.corrections("accepted", "rejected")}
         waiting += contradicting([each for served in logs for each in served.corrections("accepted")])
     if apply:
         print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
         if reviewed < len(decisions):
             missed = counted(len(decisions) - reviewed, "decision")
-            gone = "as the log has no such ids, or other labels now"
+            gone = "as the log has no such corrections, or of other labels, now"
             raise ValueError(f"{missed} not carried out, {gone}: review again, with --out and another folder")
         sheets.mark_applied(apply)
     if withdraw:
@@ -85,7 +86,8 @@ def review(
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
     if (table := out / sheets.TABLE).exists():
-        _check_makes_room(table, {each.id for each in waiting if not each.review}, _how_to_apply(log, table))
+        unreviewed = {each.id for each in waiting if not each.review}
+        _check_makes_room(table, unreviewed, reviewed_before - unreviewed, _how_to_apply(log, table))
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
@@ -94,15 +96,16 @@ def review(
     print(f"reject into the last column of {printable(str(table))}, and: {_how_to_apply(log, table)}")
 
 
-def _check_makes_room(table: Path, unreviewed: set[str], carry_out: str) -> None:
-    """Raise `FieldError` if `table` has not been carried out, and has rows of this log or decisions on another."""
+def _check_makes_room(table: Path, unreviewed: set[str], reviewed: set[str], carry_out: str) -> None:
+    """Raise `FieldError` if `table` was not carried out, and has rows of this log or decisions that it knows not of."""
     if sheets.was_applied(table):
         return
     rows = sheets.read(table)
     if rows.keys() & unreviewed:
         raise FieldError("out", f"has a table that someone may be filling in: {carry_out}, or name another folder")
-    if any(decision for decision, _ in rows.values()):
-        raise FieldError("out", "has a table whose decisions were not carried out: do that, or name another folder")
+    if others := sum(bool(decision) and answer not in reviewed for answer, (decision, _) in rows.items()):
+        found = f"{counted(others, 'decision')} that the log does not have, in {printable(str(table))}"
+        raise FieldError("out", f"has {found}: carry them out on theirs, move that file away, or name another folder")
 
 
 def _how_to_apply(log: tuple[str, ...], table: Path) -> str:

@@ -5,14 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-from mnist_pipeline.config import ROOT
+from mnist_pipeline.config import ROOT, FieldError
 
 ENVIRONMENT = {  # unless it is set already
     "DO_NOT_TRACK": "true",  # Prefect's client and MLflow send no telemetry
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # nor does Prefect's server, whose own locks a new database
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of each run on a tracking server
-    "TORCHINDUCTOR_CACHE_DIR": str(ROOT / ".cache" / "inductor"),  # torch's own is in /tmp, and is settled on import
 }
 TOKEN = "MNIST_PIPELINE_TOKEN"  # the variable that names what clients of the server must know
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -47,6 +46,18 @@ def amend_environment() -> None:
         hosts = dict.fromkeys([*filter(None, unproxied.split(",")), *LOOPBACK])
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
     _open_standard_streams()
+
+
+def keep_compiler_cache() -> None:
+    """Keep what `--compile` compiles at the project's root, unless TORCHINDUCTOR_CACHE_DIR names another folder.
+
+    To be called before torch is imported, which then settles on one in /tmp. Raises `FieldError` if it has no place.
+    """
+    folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".cache" / "inductor")))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FieldError("compile", f"needs a folder for the compiler's cache: {error}") from None
 
 
 def _check_proxies() -> None:

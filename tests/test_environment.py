@@ -10,8 +10,8 @@ from urllib.request import urlopen
 import httpx
 import pytest
 
-from mnist_pipeline.config import ROOT
-from mnist_pipeline.environment import amend_environment
+from mnist_pipeline.config import ROOT, FieldError
+from mnist_pipeline.environment import amend_environment, keep_compiler_cache
 from mnist_pipeline.tracking.ledger import user_name
 
 DEAD = "127.0.0.1:9"  # where nothing listens
@@ -117,12 +117,24 @@ def test_a_flow_that_is_called_from_python_sends_no_telemetry_and_has_the_projec
     assert shown.stdout.split() == ["true", "false", str(tmp_path / ".prefect")]
 
 
-def test_the_compilers_cache_is_the_projects_before_torch_is_imported(tmp_path: Path) -> None:
-    code = "import os, sys, flows; print(os.environ['TORCHINDUCTOR_CACHE_DIR'], 'torch' in sys.modules)"
+@pytest.mark.parametrize(("options", "made"), [(["--compile"], True), ([], False)])
+def test_the_compilers_cache_is_the_projects_before_torch_is_imported(
+    options: list[str], made: bool, tmp_path: Path
+) -> None:
+    code = "import sys; from flows import cli; cli.start(cli.train); print('torch' in sys.modules)"
     own = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
-    environment = own | {"MNIST_PIPELINE_HOME": str(tmp_path)}
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert shown.stdout.split() == [str(tmp_path / ".cache" / "inductor"), "False"], shown.stderr
+    command = [sys.executable, "-c", code, *options]
+    environment = own | {"MNIST_PIPELINE_HOME": str(tmp_path), "PREFECT_API_URL": f"http://{DEAD}/api"}
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert shown.stdout.strip() == "False", shown.stderr
+    assert (tmp_path / ".cache" / "inductor").is_dir() == made
+
+
+def test_a_compilers_cache_that_has_no_place_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(FieldError, match=r"compile needs a folder for the compiler's cache: .*file"):
+        keep_compiler_cache()
 
 
 STREAMS = """

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,16 +26,12 @@ class CompiledTraining:
     `weights` (classes,) are those of the classes in the loss.
     On a CUDA card the graph is captured as well. Our commands keep the compiler's cache at the project's root.
 
-    Raises `FieldError` if there is no C++ compiler or no place for its cache, or at the first step if it fails.
+    Raises `FieldError` if there is no C++ compiler, or at the first step if it fails.
     """
 
     def __init__(self, mlp: MLP, config: TrainConfig, batches: int, weights: T | None = None) -> None:
         if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise FieldError("compile", "needs a C++ compiler, and there is neither g++ nor clang++: install one")
-        try:
-            Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ".")).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FieldError("compile", f"needs a folder for the compiler's cache: {error}") from None
         self.batch_size = config.batch_size
         self.unroll = unroll = next(count for count in range(UNROLL, 0, -1) if batches % count == 0)
         self.steps_taken = 0

@@ -200,7 +200,7 @@ def test_what_was_corrected_anew_since_the_review_is_not_accepted(log: ServedLog
     _, table = review.write(tmp_path, log.corrections())
     log.correct(served(0).id, "9")
     table.write_text(table.read_text().replace(",\n", ",accept\n"))
-    with pytest.raises(ValueError, match="1 decision not carried out, as the log has no such ids, or other labels now"):
+    with pytest.raises(ValueError, match="1 decision not carried out, as the log has no such corrections, or of other"):
         feedback.review(log=(str(log.file),), apply=table)
     assert [each.review for each in log.corrections()] == [""]
 

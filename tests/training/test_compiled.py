@@ -22,14 +22,6 @@ COMPILER = pytest.mark.skipif(
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card")
 
 
-@COMPILER
-def test_a_cache_that_cannot_be_kept_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(FieldError, match=r"compile needs a folder for the compiler's cache: .*file"):
-        list(fit(MLP(64, [], 10), IMAGES, LABELS, TrainConfig(hidden=(), compile=True)))
-
-
 def train(
     config: TrainConfig, checkpoint: Path | None = None, *, stop_after: int | None = None
 ) -> tuple[MLP, list[float]]:
