@@ -66,15 +66,15 @@ def review(
     with contextlib.ExitStack() as stack:  # all are opened before one is changed
         logs = [stack.enter_context(existing_log(place)) for place in log]
         check_disjoint(dict(zip(log, [[each.id for each in served.corrections()] for served in logs], strict=True)))
-        reviewed = sum(served.review(decisions) for served in logs)
+        carried_out = sum(served.review(decisions) for served in logs)
         withdrawn = sum(served.withdraw(withdraw) for served in logs)
-        waiting = [each for served in logs for each in served.corrections("")]
-        reviewed_before = {each.id for served in logs for each in served.corrections("accepted", "rejected")}
-        waiting += contradicting([each for served in logs for each in served.corrections("accepted")])
+        corrections = [each for served in logs for each in served.corrections()]
+    unreviewed = [each for each in corrections if not each.review]
+    waiting = unreviewed + contradicting([each for each in corrections if each.review == "accepted"])
     if apply:
-        print(f"{counted(reviewed, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
-        if reviewed < len(decisions):
-            missed = counted(len(decisions) - reviewed, "decision")
+        print(f"{counted(carried_out, 'correction')} reviewed, of {counted(len(decisions), 'decision')}")
+        if carried_out < len(decisions):
+            missed = counted(len(decisions) - carried_out, "decision")
             gone = "as the log has no such corrections, or of other labels, now"
             raise ValueError(f"{missed} not carried out, {gone}: review again, with --out and another folder")
         sheets.mark_applied(apply)
@@ -86,8 +86,8 @@ def review(
         print(f"{counted(len(waiting), 'correction')} to be reviewed")
         return
     if (table := out / sheets.TABLE).exists():
-        unreviewed = {each.id for each in waiting if not each.review}
-        _check_makes_room(table, unreviewed, reviewed_before - unreviewed, _how_to_apply(log, table))
+        reviewed = {each.id for each in corrections if each.review}
+        _check_makes_room(table, {each.id for each in unreviewed}, reviewed, _how_to_apply(log, table))
     sheet, table = sheets.write(out, waiting[:AT_ONCE])
     shown = f"{AT_ONCE:,} of " if len(waiting) > AT_ONCE else ""
     print(
