@@ -42,12 +42,14 @@ DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 BOOTED = b"booted"
 MAX_BOOT = 60  # seconds that a server which is to end may take to create its database
 SHUTDOWN_TIMEOUT = 4  # seconds that the server may take to end: it would wait a minute for a locked database
+PATIENCE = 15  # seconds that the lasting server may be away, as while it is started again
 
 
 def ensure_prefect_api(*, schedules: bool = False) -> None:
     """Use the API that Prefect's settings name (`PREFECT_API_URL`), or this project's lasting server, or start one.
 
-    One with `schedules` is, as long as it is up, the lasting server for the project's other commands, with its UI.
+    One with `schedules` is, as long as it is up, the lasting server for the project's other commands, with its UI. If
+    it ends before them, one of them takes its place.
     """
     from prefect.settings import get_current_settings
 
@@ -58,6 +60,7 @@ def ensure_prefect_api(*, schedules: bool = False) -> None:
     elif address := _find_lasting_server():
         _use(f"{address}/api", address)
         print(f"Prefect: {address}, this project's server", file=sys.stderr)
+        threading.Thread(target=_take_over, args=[urlsplit(address).port or 80], daemon=True).start()
     else:
         address = _lasting_address()
         port = (urlsplit(address).port or 80) if schedules else 0
@@ -137,8 +140,8 @@ class _OwnServer:
         self.environment = ({} if schedules else SHORT_LIVED) | os.environ
         self.stopping = False
         self.lock = contextlib.ExitStack()
-        if schedules:  # so that the project's other commands find it
-            self.lock.enter_context(try_lock(_home(), f"server-{self.port}"))
+        if schedules:  # so that the project's other commands find it; one that looks holds it for a moment
+            self.lock.enter_context(try_lock(_home(), f"server-{self.port}", timeout=1))
         self._start()
         atexit.register(self.stop)  # runs after Prefect's own exit handlers, which still send logs
 
@@ -191,6 +194,20 @@ def _find_lasting_server() -> str | None:
         if is_alive(path.parent, path.stem):
             return f"http://127.0.0.1:{path.stem.removeprefix('server-')}"
     return None
+
+
+def _take_over(port: int) -> None:
+    """Run the lasting server on `port` once whoever ran it has been gone for a while, as long as this command lives."""
+    seen, server = time.monotonic(), None
+    while not server:
+        time.sleep(1)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            seen = time.monotonic()
+        if time.monotonic() > seen + PATIENCE:
+            with contextlib.suppress(OSError):  # another command was faster
+                server = _OwnServer(port, schedules=True)
+    print(f"Prefect: this project's server had ended; this command runs it now, on port {port}", file=sys.stderr)
+    server.supervise()
 
 
 def _home() -> Path:

@@ -57,8 +57,9 @@ def running(app: ASGIApp, **options: Any) -> Iterator[str]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that the main thread of another has started."""
-    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    """Return the processes that the threads of another have started."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 def eventually(holds: Callable[[], object], *, within: float = 60, every: float = 0.05) -> None:

@@ -47,11 +47,11 @@ def dead_processes(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def try_lock(folder: Path, name: str) -> Iterator[bool]:
-    """Try to take the lock of that `name`, without waiting; yield whether it was free, and hold it meanwhile."""
+def try_lock(folder: Path, name: str, *, timeout: float = 0) -> Iterator[bool]:
+    """Try to take the lock of that `name` for `timeout` seconds; yield whether it was free, and hold it meanwhile."""
     path = folder / f"{name}.lock"
     folder.mkdir(parents=True, exist_ok=True)
-    with _acquire(path) as acquired:
+    with _acquire(path, timeout) as acquired:
         try:
             yield acquired
         finally:
@@ -78,8 +78,8 @@ def interrupted_runs(folder: Path, fingerprint: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _acquire(path: Path) -> Iterator[bool]:
-    lock = FileLock(path, timeout=0)
+def _acquire(path: Path, timeout: float = 0) -> Iterator[bool]:
+    lock = FileLock(path, timeout=timeout)
     try:
         lock.acquire()
     except Timeout:

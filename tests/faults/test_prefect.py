@@ -68,6 +68,18 @@ def test_a_lasting_server_that_is_killed_in_the_middle_loses_nothing(project: Pr
     check_all_is_well(project, finished + 1)
 
 
+def test_a_training_goes_on_when_the_server_that_it_has_joined_is_stopped(project: Project) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    schedule = ["flows/retrain_flow.py", "--cron", "0 3 1 1 *", "--recipe", "fast"]
+    server = project.start(*schedule, PREFECT_UI_URL=address)
+    eventually(lambda: answers(f"{address}/api/health"))
+    process = project.train(PREFECT_UI_URL=address)
+    reach(process, "Epoch: 1/3")
+    server.terminate()
+    assert f"this project's server had ended; this command runs it now, on port {address[-5:]}" in succeeds(process)
+    check_all_is_well(project, 1)
+
+
 def test_the_api_refuses_other_host_names_and_other_origins(prefect_api: str) -> None:
     with httpx.Client(base_url=prefect_api, timeout=60) as client:  # it may be booting
         assert client.get("/health").status_code == 200

@@ -89,7 +89,8 @@ def test_a_schedule_whose_server_is_gone_for_good_says_so_and_ends(project: Proj
     server = project.start("-m", "flows.ui", "prefect", PREFECT_UI_URL=address)
     eventually(lambda: answers(f"{address}/api/health"))
     impatient = EVERY_FIVE_SECONDS.replace("serve(", "from flows import schedule; schedule.PATIENCE = 5; serve(", 1)
-    process = project.start("-c", impatient, "--cron", "0 3 1 1 *", "--recipe", "fast", PREFECT_UI_URL=address)
+    yearly = ["--cron", "0 3 1 1 *", "--recipe", "fast"]
+    process = project.start("-c", impatient, *yearly, PREFECT_API_URL=f"{address}/api")
     reach(process, "Beginning flow run")  # of the schedule
     server.terminate()
     output = fails(process)

@@ -1,5 +1,6 @@
 """The Prefect API of a command: it leaves when the command ends, whatever it still has to do."""
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -15,12 +16,23 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.prefect_server import ensure_prefect_api, serve_forever
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking.processes import try_lock
-from tests.servers import children, eventually
+from mnist_pipeline.web import listen
+from tests.servers import answers, children, eventually, free_port
 
 COMMAND = """
 import sys
 from flows.prefect_server import start_prefect_api
 print(start_prefect_api(), flush=True)
+sys.stdin.read()
+"""
+
+
+JOIN = """
+import sys
+from flows import prefect_server
+prefect_server.PATIENCE = 2
+prefect_server.ensure_prefect_api()
+print("joined", flush=True)
 sys.stdin.read()
 """
 
@@ -52,12 +64,17 @@ def test_a_locked_database_does_not_keep_it(prefect_api: str, home: Path) -> Non
     assert command.wait(timeout=10) == 0
 
 
+def without_api() -> dict[str, str]:
+    """Return this session's environment, without the API that it shares."""
+    return {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+
+
 def used_api(**environment: str) -> str:
     """Return what a command says, and which API it uses."""
     code = "import os, flows.prefect_server as p; p.ensure_prefect_api(); print(os.environ['PREFECT_API_URL'])"
-    own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=ROOT, env=own | environment, capture_output=True, text=True, check=True)
+    own = without_api() | environment
+    result = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     return result.stderr + result.stdout
 
 
@@ -69,6 +86,38 @@ def test_a_command_joins_the_lasting_server_of_its_own_home_and_says_so(tmp_path
         assert said.endswith("http://127.0.0.1:4321/api\n")
         assert "4321" not in used_api(PREFECT_HOME=str(tmp_path / "another"))
     assert "4321" not in used_api(PREFECT_HOME=str(tmp_path))
+
+
+def test_one_of_the_commands_that_have_joined_a_server_takes_its_place_when_it_ends(
+    prefect_api: str, home: Path, tmp_path: Path
+) -> None:
+    httpx.get(f"{prefect_api}/health", timeout=60).raise_for_status()  # its database is there
+    with contextlib.closing(sqlite3.connect(home / "prefect" / "prefect.db", timeout=60)) as database:
+        database.execute("VACUUM INTO ?", [str(tmp_path / "prefect.db")])  # a new one takes eight seconds
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/health"
+    pipe = subprocess.PIPE
+    with try_lock(tmp_path, f"server-{port}"), listen(port, remedy=""):  # as a lasting server has them
+        joined = [
+            subprocess.Popen(
+                [sys.executable, "-c", JOIN],
+                cwd=ROOT,
+                env=without_api() | {"PREFECT_HOME": str(tmp_path)},
+                stdin=pipe,
+                stdout=pipe,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        assert [command.stdout and command.stdout.readline() for command in joined] == ["joined\n", "joined\n"]
+        assert not any(children(command.pid) for command in joined)
+    for _ in range(2):  # the first that takes it, and when that one ends, the other
+        eventually(lambda: answers(url))
+        (server,) = [command for command in joined if children(command.pid)]
+        assert f"http://127.0.0.1:{port}, this project's server" in used_api(PREFECT_HOME=str(tmp_path))
+        server.communicate(timeout=20)
+        joined.remove(server)
+    assert not answers(url)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:4200", "127.0.0.1:4200/api", "http://prefect.example/apis"])
