@@ -26,7 +26,7 @@ from cyclopts import (
 from cyclopts.config import Dict
 
 from flows import prefect_server, startup
-from flows.cron import check_cron
+from flows.cron import Times
 from mnist_pipeline.config import (
     CHAMPION,
     FAST,
@@ -87,16 +87,10 @@ def retrain(
         int | None,
         Parameter(help="Then prune versions older than 30 days, but keep the latest N, as champion.py prune does."),
     ] = None,
-    cron: Annotated[
-        str | None, Parameter(help='Stay up, and retrain at these times: "0 3 * * *" is 3 o\'clock every night.')
-    ] = None,
-    timezone: Annotated[str, Parameter(help="Time zone of these times, such as Europe/Berlin.")] = "UTC",
+    times: Annotated[Times, Flat] = Times(),
 ) -> None:
     """Train, and promote the new version to champion only if it is no worse: once, or on a schedule."""
     check(prune_keep is None or prune_keep >= 0, "prune_keep", prune_keep, "at least 0")
-    check(cron is not None or timezone == "UTC", "timezone", timezone, "left out without --cron")
-    if cron is not None:
-        check_cron(cron, timezone)
 
 
 def sweep(
@@ -167,7 +161,7 @@ def start(command: Callable[..., None], *others: Callable[..., None]) -> dict[st
     if getattr(options.get("config"), "compile", False):
         keep_compiler_cache()
     startup.pause_gc()
-    prefect_server.ensure_prefect_api(schedules=bool(options.get("cron")))
+    prefect_server.ensure_prefect_api(schedules=bool(options.get("times", Times()).cron))
     return options
 
 

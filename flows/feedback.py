@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows import cli
-from flows.cron import check_cron
+from flows.cron import Times
 from mnist_pipeline.config import REFERENCE, FieldError, Gate, TrainConfig, check
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.monitoring import review as sheets
@@ -27,10 +27,7 @@ def monitor(
     config: Annotated[TrainConfig, cli.Flat] = REFERENCE,
     source: Annotated[DataSource, cli.Flat] = DataSource(),
     gate: Annotated[Gate, cli.Flat] = Gate(),
-    cron: Annotated[
-        str | None, Parameter(help='Stay up, and watch at these times: "0 6 * * *" is 6 every day.')
-    ] = None,
-    timezone: Annotated[str, Parameter(help="Time zone of these times, such as Europe/Berlin.")] = "UTC",
+    times: Annotated[Times, cli.Flat] = Times(),
 ) -> None:
     """Judge what the champion answered lately: all is fine, someone should look, or it should be retrained.
 
@@ -38,8 +35,6 @@ def monitor(
     """
     if watch.retrain and source.extra:
         raise FieldError("extra", f"must be left out, as the corrections take its place, not {source.extra}")
-    if cron is not None:
-        check_cron(cron, timezone)
 
 
 def review(

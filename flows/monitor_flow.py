@@ -89,10 +89,10 @@ def serve(cron: str, timezone: str, parameters: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cron, timezone = options.pop("cron"), options.pop("timezone")
-    if cron:
+    times = options.pop("times")
+    if times.cron:
         startup.prepare()
-        serve(cron, timezone, options)
+        serve(times.cron, times.timezone, options)
         sys.exit()
     if options["watch"].retrain:
         import_readers()

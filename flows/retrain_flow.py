@@ -121,10 +121,10 @@ def serve(cron: str, timezone: str, parameters: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cron, timezone = options.pop("cron"), options.pop("timezone")
-    if cron:
+    times = options.pop("times")
+    if times.cron:
         startup.prepare()
-        serve(cron, timezone, options)
+        serve(times.cron, times.timezone, options)
         sys.exit()
     import_readers()
     options["skip_unchanged"] = bool(options["skip_unchanged"])

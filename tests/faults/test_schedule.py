@@ -23,8 +23,7 @@ from flows import cli
 options = cli.start(cli.retrain)
 from flows.retrain_flow import serve
 startup.prepare()
-options.pop("cron")
-serve("* * * * * */5", options.pop("timezone"), options)
+serve("* * * * * */5", options.pop("times").timezone, options)
 """
 
 

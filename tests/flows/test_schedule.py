@@ -32,7 +32,7 @@ def served(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def schedule(*arguments: str) -> dict[str, Any]:
     """Serve what the command line asks for; return its options."""
     options = cli.parse(cli.retrain, ["--cron", "0 3 * * *", "--timezone", "Europe/Berlin", *arguments])
-    retrain_flow.serve(options["cron"], options["timezone"], {name: options[name] for name in PARAMETERS})
+    retrain_flow.serve(options["times"].cron, options["times"].timezone, {name: options[name] for name in PARAMETERS})
     return options
 
 
