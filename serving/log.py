@@ -1,6 +1,5 @@
 """The log's writer: a thread that keeps what was answered, off the path of the requests."""
 
-import contextlib
 import logging
 import sqlite3
 import tempfile
@@ -107,7 +106,6 @@ class LogWriter:
                 except (LookupError, ValueError) as error:
                     future.set_exception(error)
                 del corrections[0]
-            log.checkpoint()  # so that the file alone is whole, for whoever copies or moves it
             self._left = self._stamp()
             self._report(None)
         except (sqlite3.Error, OSError, NotALogError) as error:
@@ -122,8 +120,7 @@ class LogWriter:
             gone, self._log = self._log, None
             if self.file.is_file() and not self.file.stat().st_size:
                 self.file.unlink()  # or half of what it had would be written to it again
-            with contextlib.closing(gone):
-                gone.checkpoint()  # or a file that was moved would lack the latest
+            gone.close()
         elif self._log and self._stamp() != self._left:  # someone else has written to it, or another over it
             gone, self._log = self._log, None
             gone.close()

@@ -14,7 +14,7 @@ LEFT = [
     "mlflow.lock",
     "optuna.db",
     "served.db",
-    "served.db-wal",
+    "served.db-journal",
     "mlartifacts/1",
     "in_progress/1",
     "MNIST_data/MNIST",

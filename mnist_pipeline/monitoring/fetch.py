@@ -62,7 +62,7 @@ def existing_log(place: str) -> Iterator[ServedLog]:
         except sqlite3.Error as error:
             remedy = "try again, or copy it: sqlite3 served.db '.backup copy.db'"
             if "readonly" in str(error):
-                remedy = "its reader must be able to write beside it: copy it and its -wal file to a folder of your own"
+                remedy = "it must be writable to you: copy it to a folder of your own, or be the server's user"
             raise OSError(f"the log {place} cannot be used ({error}): {remedy}") from None
 
 

@@ -77,10 +77,6 @@ class ServedLog:
             return found.st_ino == self._inode and found.st_size > 0
         return False
 
-    def checkpoint(self) -> None:
-        """Write what is in the journal to the file itself, wherever that was moved to."""
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
     def copy(self, file: Path) -> None:
         """Write what is kept by now to `file`, whole, while others write."""
         with contextlib.closing(sqlite3.connect(file)) as copy:
@@ -177,7 +173,7 @@ class ServedLog:
     def _select(self, conditions: str, values: tuple[str, ...] = ()) -> Iterator[Served]:
         number = 0
         self._check()
-        while True:  # in parts: a long reading would keep the server from reusing its journal
+        while True:  # in parts: a long reading would keep the server from writing
             query = f"SELECT * FROM predictions WHERE number > ? AND {conditions} ORDER BY number LIMIT 1000"
             rows = self._connection.execute(query, (number, *values)).fetchall()
             if not rows:
@@ -195,6 +191,8 @@ class ServedLog:
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
             if application_id == APPLICATION_ID:
                 if _is_whole(connection):
+                    if replace_damaged:  # no write-ahead log, whose file SQLite would apply to one that replaces this
+                        connection.execute("PRAGMA journal_mode = delete").fetchone()
                     return connection
                 connection.close()
                 if not replace_damaged:
@@ -204,7 +202,6 @@ class ServedLog:
             elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise sqlite3.DatabaseError("it is another program's database, which nothing was written to")
             connection.executescript(TABLE)
-            connection.execute("PRAGMA journal_mode = wal").fetchone()  # last, so that the file is known by its head
             return connection
         except sqlite3.OperationalError:  # it cannot be opened now: the disk is full, or it is locked
             raise
@@ -215,14 +212,12 @@ class ServedLog:
         connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.create_function("meant", 2, lambda cell, classes: meant(cell, json.loads(classes)))
-        connection.execute("PRAGMA synchronous = normal")  # a commit survives SIGKILL, and waits for no disk
-        connection.execute(f"PRAGMA journal_size_limit = {2**22}")
         return connection
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:
     try:
-        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+        return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
@@ -230,9 +225,9 @@ def _is_whole(connection: sqlite3.Connection) -> bool:
 
 
 def _move_aside(file: Path) -> Path:
-    """Rename a damaged file and its journal; return its new name. `sqlite3 FILE .recover` may still read it."""
+    """Rename a damaged file and its journals; return its new name. `sqlite3 FILE .recover` may still read it."""
     moved = file.with_name(f"{file.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-    for suffix in ("-wal", "-shm", ""):  # the file last: if this is interrupted, it is tried again
+    for suffix in ("-journal", "-wal", "-shm", ""):  # the file last: if this is interrupted, it is tried again
         with contextlib.suppress(FileNotFoundError):
             Path(f"{file}{suffix}").rename(f"{moved}{suffix}")
     return moved
