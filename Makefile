@@ -24,7 +24,7 @@ test: $(VENV)
 test-quick: $(VENV)
 	$(BIN)/pytest -m "not slow" tests/test_config.py tests/test_house.py tests/data tests/training $(ARGS)
 
-# These three together, as CI runs them: where one waits another works
+# These three together, as CI runs them: while one waits, another works
 test-system: $(VENV) .venv/browser .venv/cluster .venv/faults
 	$(BIN)/pytest $(PARALLEL) -m "browser or cluster or faults" tests/browser tests/cluster tests/faults $(ARGS)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows import cli, prefect_server
+from flows import cli, prefect_api
 from mnist_pipeline.config import CODE, check
 from mnist_pipeline.data.source import dataset_name, dataset_of, model_name
 from mnist_pipeline.process import stoppable
@@ -239,7 +239,7 @@ def _registry(dataset: str, *, for_writing: bool = False, must_exist: bool = Tru
         if store.is_local() or not for_writing:
             yield registry
             return
-        prefect_server.ensure_prefect_api()
+        prefect_api.ensure_prefect_api()
         from tasks.champion_lock import champion_lock
 
         with champion_lock(registry):

@@ -25,7 +25,7 @@ from cyclopts import (
 )
 from cyclopts.config import Dict
 
-from flows import prefect_server, startup
+from flows import prefect_api, startup
 from flows.cron import Times
 from mnist_pipeline.config import (
     CHAMPION,
@@ -161,7 +161,7 @@ def start(command: Callable[..., None], *others: Callable[..., None]) -> dict[st
     if getattr(options.get("config"), "compile", False):
         keep_compiler_cache()
     startup.pause_gc()
-    prefect_server.ensure_prefect_api(schedules=bool(options.get("times", Times()).cron))
+    prefect_api.ensure_prefect_api(schedules=bool(options.get("times", Times()).cron))
     return options
 
 
@@ -234,7 +234,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         case MemoryError() | RuntimeError() | ImportError() if SHORT_OF_MEMORY.search(repr(error)):
             return 1, "there is not enough memory: smaller --hidden layers or a smaller --batch-size need less"
         case _:
-            return 1, prefect_server.explain_prefect_error(error)
+            return 1, prefect_api.explain_prefect_error(error)
 
 
 def _explain_usage(error: CycloptsError) -> str:

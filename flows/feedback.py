@@ -58,6 +58,7 @@ def review(
     check(not out.is_file(), "out", out, "a folder")
     filled_in = sheets.read(apply) if apply else {}
     decisions = {answer: decision for answer, decision in filled_in.items() if decision[0]}
+    check(not filled_in or bool(decisions), "apply", apply, "a table whose column review says accept or reject")
     with contextlib.ExitStack() as stack:  # all are opened before one is changed
         logs = [stack.enter_context(existing_log(place)) for place in log]
         check_disjoint(dict(zip(log, [[each.id for each in served.corrections()] for served in logs], strict=True)))

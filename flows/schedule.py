@@ -24,6 +24,7 @@ from tasks.track import reconcile_runs
 
 POLL_INTERVAL = 5  # seconds between two questions whether the API is there
 PATIENCE = 60  # seconds that it may be away, as while it is started again
+RECONCILE_INTERVAL = 60  # seconds after which the slot of a run whose process died is free again
 
 
 def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
@@ -71,10 +72,14 @@ def _run_until_signal(runner: Runner) -> None:
     running = asyncio.run_coroutine_threadsafe(runner.start(), loop)
     with stoppable():
         try:
-            answered = time.monotonic()
+            answered = reconciled = time.monotonic()
             while not wait([running], timeout=POLL_INTERVAL).done:
                 if _api_answers():
                     answered = time.monotonic()
+                    if answered > reconciled + RECONCILE_INTERVAL:
+                        reconciled = answered
+                        with contextlib.suppress(Exception):  # the store is in use: the next time
+                            reconcile_runs()
                 elif time.monotonic() > answered + PATIENCE:
                     for child in multiprocessing.active_children():
                         child.kill()  # a run that nobody would hear of

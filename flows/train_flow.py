@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 from pydantic import BeforeValidator
 
-from flows import prefect_server
+from flows import prefect_api
 from mnist_pipeline.config import CODE, REFERENCE, TrainConfig, with_recipe
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
@@ -65,7 +65,7 @@ Holdout accuracy  {self.holdout}
 MLflow run        {self.run.id}
 Report            {self.run.artifacts}/report.html
 In MLflow         {_page(self.run.url, "mlflow" if store.is_local() else None)}
-In Prefect        {_page(self.flow_run_url, None if prefect_server.has_ui() else "prefect")}"""
+In Prefect        {_page(self.flow_run_url, None if prefect_api.has_ui() else "prefect")}"""
 
 
 def _page(url: str | None, ui: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter, validators
 
-from flows import cli, prefect_server
+from flows import cli, prefect_api
 from mnist_pipeline import process
 from mnist_pipeline.web import listen
 
@@ -37,7 +37,7 @@ def mlflow(*, port: Port = 5000) -> None:
 @app.command
 def prefect(*, port: Port | None = None) -> None:
     """Serve Prefect's UI and API, by default on port 4200 or that of PREFECT_UI_URL."""
-    prefect_server.serve_forever(port)
+    prefect_api.serve_forever(port)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def serve(options: Annotated[Options, Parameter(name="*")] = Options()) -> None:
     token = token_for(options.host, no_token=options.no_token)
     if options.share_log and not token:
         raise ValueError(f"--share-log hands the log to those with the token: set {TOKEN}")
-    remedy = f'make serve ARGS="--port {options.port + 1}" takes another'
+    remedy = f'--port {options.port + 1} takes another, as in make serve ARGS="--port {options.port + 1}"'
     listener = listen(options.port, host=options.host, remedy=remedy)
     # Its connections inherit it: of a client that reads slowly, but reads, the server is to hear within READ_TIMEOUT
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**17)

@@ -10,6 +10,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 
 ENDED = "Finished in state "
 CANCELLED = "Finished in state Running"  # Prefect's word for it
+SERVICES = "prefect._internal.concurrency"  # prints all of an event that it could not send; prefect.events says so
 NEEDLESS = (
     "View at ",  # the flow run's page, which opens only while a server with the UI is up
     "Running hook ",  # of the webhook, which speaks up if it fails
@@ -49,7 +50,8 @@ class Console(PrefectConsoleHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print `record`, unless it is needless."""
-        if record.name in ("prefect.flow_runs", "prefect.task_runs") and self._is_needless(record):
+        from_run = record.name in ("prefect.flow_runs", "prefect.task_runs")
+        if record.name == SERVICES or (from_run and self._is_needless(record)):
             return
         record.exc_info = record.exc_text = None  # the API's handler, on the inner logger, has it already
         super().emit(record)

@@ -19,7 +19,7 @@ os.environ |= {
 }
 os.environ.pop("PREFECT_API_URL", None)
 
-from flows.prefect_server import ensure_prefect_api  # noqa: E402
+from flows.prefect_api import ensure_prefect_api  # noqa: E402
 from flows.train_flow import Trained, train_flow  # noqa: E402
 from mnist_pipeline.config import TrainConfig  # noqa: E402
 from mnist_pipeline.data import mnist  # noqa: E402

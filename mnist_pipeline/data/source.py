@@ -59,6 +59,8 @@ or with a folder of images for each class."""
         is_own = not self.is_named or self.name in ("", self.dataset)
         check(is_own, "name", self.name, f"left out for {self.dataset}: it is that of a folder given as the dataset")
         object.__setattr__(self, "name", self.name or slug(self.dataset))
+        is_free = not self.name.endswith("-monitoring")
+        check(is_free, "name", self.name, "one that does not end in -monitoring, as experiments of monitoring do")
         check(len(self.name) <= MAX_NAME, "name", self.name, f"at most {MAX_NAME} letters long")
         size = self.image_size
         check(size is None or 4 <= size <= 128, "image_size", size, "between 4 and 128")

@@ -84,7 +84,10 @@ def decide(
     wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
     p_value = mcnemar(wins, losses)
     may_be_chance = p_value >= gate.significance
-    evidence = "not significantly worse" if may_be_chance else "significantly worse"
+    evidence = "significantly worse"
+    if may_be_chance:
+        better = mcnemar(losses, wins) < gate.significance
+        evidence = "significantly better" if better else "not significantly worse"
     loss = largest_loss(wins, losses, total=len(labels), significance=gate.significance)
     falls = champion.recall - challenger.recall
     worst, classes = int(np.argmax(falls)), challenger.classes
@@ -95,7 +98,7 @@ def decide(
         Check(
             "significance",
             may_be_chance,
-            f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's one-sided p {p_value:#.2g})",
+            f"{counted(wins, 'image')} won, {losses:,} lost: {evidence} (McNemar's p of being worse {p_value:#.2g})",
             f"at least {gate.significance}",
             "significance",
         ),

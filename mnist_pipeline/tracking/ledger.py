@@ -83,8 +83,8 @@ class LedgerEntry:
 
 
 def entries_of(version: Any) -> list[LedgerEntry]:
-    """Return the entries about one of MLflow's model versions, without tags that only look like one."""
-    tags = [(name, text) for name, text in version.tags.items() if name.startswith(TAG_PREFIX)]
+    """Return the entries about one of MLflow's model versions in order, without tags that only look like one."""
+    tags = sorted((name, text) for name, text in version.tags.items() if name.startswith(TAG_PREFIX))
     return [entry for name, text in tags if (entry := read_entry(name, text))]
 
 

@@ -112,13 +112,12 @@ class Registry:
     ) -> LedgerEntry:
         """Compare `version` with the champion by `decide`, promote it or not, and record why.
 
-        A version that was decided on before keeps that decision.
+        A version that was decided on before, by the gate or by hand, keeps the last decision.
         """
         with store.store_lock():
             self._finish_interrupted()
-            for entry in ledger.entries_of(self._get(version)):
-                if entry.action in ("promoted", "rejected"):
-                    return entry
+            if decided := ledger.entries_of(self._get(version)):
+                return decided[-1]
             before = self._last_champion()
             decision = decide(before)
             entry = LedgerEntry(

@@ -242,7 +242,11 @@ class _Transfer:
             target.delete_model_version(name, filler)
         for alias, version in model.aliases.items():
             target.set_registered_model_alias(name, alias, str(version))
-        target.rename_registered_model(name, self.source.name)
+        try:
+            target.rename_registered_model(name, self.source.name)
+        except MlflowException:
+            _is_imported(self.source)  # raises if another process has registered a model of that name meanwhile
+            raise
         target.delete_registered_model_tag(self.source.name, IMPORT)
         return Imported(len(self.source.versions), len(self.source.runs))
 

@@ -90,7 +90,8 @@ def _compiler_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if found := re.search(r"\b((error|InvalidCxxCompiler): |\w+Error: \[Errno ).*", str(error)):
+        reasons = (r"(\w[\w ]*: )+No space left on device", r"\b((error|InvalidCxxCompiler): |\w+Error: \[Errno ).*")
+        if found := next(filter(None, (re.search(reason, str(error)) for reason in reasons)), None):
             raise FieldError("compile", f"cannot be used, as compiling failed: {found[0]}") from error
         raise
 

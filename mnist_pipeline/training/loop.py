@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 Optimizer = Adam | TorchOptimizer | CompiledTraining
 Labelled = tuple[torch.Tensor, torch.Tensor]  # float32 images (N, …), int64 labels (N,)
 
-MIN_STEPS = 20  # an epoch, unless a batch size is given: the few epochs of a recipe would be too few steps
-MIN_BATCH = 8  # images that are chosen for a step at least: batch norm takes their mean and variance
+MIN_STEPS = 20  # an epoch, unless a batch size is given: with fewer, small data would hardly be learnt
+MIN_BATCH = 8  # images, where the batch size is chosen here: batch norm takes their mean and variance
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def check_trainable(config: TrainConfig, schema: Schema, *, images: int) -> None
     choose_device(config)
     sizes = (schema.height * schema.width, *config.hidden, len(schema.classes))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = 16 * sum(a * b for a, b in pairwise(sizes))  # for each weight, its gradient and Adam's two averages
+    needed = 16 * sum(a * b for a, b in pairwise(sizes))  # bytes: each weight, its gradient and Adam's two averages
     if needed > memory:
         takes = f"{needed / 1e9:,.0f} GB of memory, and this machine has {memory / 1e9:,.0f}"
         raise FieldError("hidden", f"{' '.join(map(str, config.hidden))} takes {takes}: use fewer units")

@@ -45,6 +45,7 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         ({"image_size": 16}, "image_size must be left out for mnist"),
         ({"name": "pets"}, "name must be left out for mnist: it is that of a folder"),
         ({"dataset": ".", "name": "n" * 250}, "name must be at most 100 letters long"),
+        ({"dataset": ".", "name": "pets-monitoring"}, "name must be one that does not end in -monitoring"),
         ({"extra": Path("nowhere")}, "extra must be an existing folder, not nowhere"),
         ({"mirror": "example.org/mnist"}, "mirror must be a URL that begins with http"),
     ],

@@ -1,5 +1,6 @@
 """What a schedule carries from the command line to each of its runs: JSON, which the flow reads back."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from prefect.settings import get_current_settings
 
 from flows import cli, retrain_flow
 from mnist_pipeline.config import CODE, FAST
+from mnist_pipeline.tracking.store import in_progress_folder
 
 PARAMETERS = ("config", "source", "gate", "fresh", "skip_unchanged", "prune_keep")
 
@@ -68,6 +70,20 @@ def test_a_schedule_that_another_process_serves_is_refused(served: dict[str, Any
             schedule()
         schedule("--dataset", "fashion-mnist")
         other.kill()
+    schedule()
+
+
+def test_a_schedule_closes_what_dies_beside_it(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = in_progress_folder() / "process-1-dead.lock"
+
+    async def start(_: Runner) -> None:
+        lock.touch()  # as a killed schedule's run leaves it, whose slot would never be free
+        async with asyncio.timeout(30):
+            while lock.exists():
+                await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(Runner, "start", start)
+    monkeypatch.setattr("flows.schedule.RECONCILE_INTERVAL", 0)
     schedule()
 
 

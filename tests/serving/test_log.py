@@ -194,6 +194,14 @@ def test_a_review_is_a_contact_sheet_and_a_table_that_is_read_back(log: ServedLo
             review.read(table)
 
 
+def test_a_table_that_nobody_has_filled_in_is_refused(log: ServedLog, tmp_path: Path) -> None:
+    log.append([served(0)])
+    log.correct(served(0).id, "7")
+    _, table = review.write(tmp_path, log.corrections())
+    with pytest.raises(ValueError, match="apply must be a table whose column review says accept or reject"):
+        feedback.review(log=(str(log.file),), apply=table)
+
+
 def test_what_was_corrected_anew_since_the_review_is_not_accepted(log: ServedLog, tmp_path: Path) -> None:
     log.append([served(0)])
     log.correct(served(0).id, "7")

@@ -11,6 +11,7 @@ from tasks.console import Console
 
 LOG = [
     ("prefect.flow_runs", logging.INFO, "Beginning flow run 'a' for flow 'train'"),
+    ("prefect._internal.concurrency", logging.ERROR, "Service 'EventsWorker' failed to process item Event(...)"),
     ("prefect.flow_runs", logging.INFO, "View at http://127.0.0.1:4200/runs/flow-run/1"),
     ("prefect.task_runs", logging.INFO, "Epoch: 1/3, Loss: 0.112"),
     ("prefect.task_runs", logging.ERROR, "Task run failed with exception: ValueError('no')"),
@@ -39,12 +40,12 @@ def printed() -> list[str]:
 
 
 def test_a_command_prints_neither_the_errors_nor_the_end_of_its_run_as_it_tells_them_itself() -> None:
-    assert printed() == [LOG[0][2], LOG[2][2]]
+    assert printed() == [LOG[0][2], LOG[3][2]]
 
 
 def test_the_run_of_a_schedule_prints_how_it_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)  # as in a process that the schedule started
-    assert printed() == [LOG[0][2], LOG[2][2], LOG[-1][2]]
+    assert printed() == [LOG[0][2], LOG[3][2], LOG[-1][2]]
 
 
 def test_a_run_goes_on_although_nobody_reads_its_output_any_more() -> None:

@@ -47,6 +47,12 @@ def test_a_challenger_with_as_many_but_other_mistakes_is_promoted() -> None:
     assert (decision.numbers["wins"], decision.numbers["losses"]) == (50, 50)
 
 
+def test_what_won_and_lost_says_of_the_challenger() -> None:
+    for wins, losses, evidence in [(50, 20, "significantly better"), (20, 20, "not significantly worse")]:
+        decision = compare(predictions(wrong=range(wins, 200 + losses)))
+        assert f"{wins} images won, {losses} lost: {evidence} (" in decision.reasons[1]
+
+
 def test_the_floor_holds_whatever_the_champions_accuracy() -> None:
     decision = compare(predictions(wrong=range(301)), predictions(wrong=range(400)))
     assert failed(decision) == ["floor"]
@@ -57,7 +63,7 @@ def test_the_floor_holds_whatever_the_champions_accuracy() -> None:
 def test_a_significantly_worse_challenger_is_rejected() -> None:
     decision = compare(predictions(wrong=range(230)))  # 30 losses, no wins
     assert failed(decision) == ["significance"]
-    found = "0 images won, 30 lost: significantly worse (McNemar's one-sided p 9.3e-10)"
+    found = "0 images won, 30 lost: significantly worse (McNemar's p of being worse 9.3e-10)"
     assert decision.reasons == (f"{found} (required: at least 0.05)",)
 
 

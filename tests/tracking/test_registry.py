@@ -86,6 +86,18 @@ def test_a_version_is_decided_on_once(registry: Registry, new_version: Callable[
     assert len(registry.history()) == 1
 
 
+def test_a_version_that_someone_rolled_back_before_the_gate_decides_stays_so(
+    registry: Registry, new_version: Callable[[], int]
+) -> None:
+    evaluate_challenger(registry, new_version(), YES)
+    version = new_version()
+    registry.promote_by_hand(version, reason="too early")
+    registry.roll_back(reason="oops")
+    evaluate_challenger(registry, version, YES)
+    assert registry.champion == 1
+    assert [entry.action for entry in registry.history()] == ["promoted", "promoted by hand", "rolled back"]
+
+
 class Dying:
     """A client of the store that dies after some writes."""
 

@@ -224,6 +224,22 @@ def test_a_model_of_the_stores_own_is_not_touched(local: str, empty_store: Mlflo
     assert not runs_of(empty_store)
 
 
+def test_a_model_that_is_registered_meanwhile_is_not_touched(
+    local: str, empty_store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = MlflowClient.rename_registered_model
+
+    def register_first(client: MlflowClient, name: str, new_name: str) -> Any:
+        empty_store.create_registered_model(new_name)
+        empty_store.create_model_version(new_name, str(tmp_path))
+        return rename(client, name, new_name)
+
+    monkeypatch.setattr(MlflowClient, "rename_registered_model", register_first)
+    with pytest.raises(ValueError, match="the store has another model mnist-mlp: rename it"):
+        transfer.import_model(local, REGISTRY.name, experiment="mnist")
+    assert not runs_of(empty_store)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
