@@ -78,7 +78,7 @@ def _compare_configs(config: TrainConfig, registry: Registry, champion: int) -> 
     )
     if before not in ("", now):
         get_run_logger().warning(
-            f"The champion was trained with {before}, and this retraining uses {config}: the gate compares the "
+            f"The champion was trained with {before}, and this retraining uses {now}: the gate compares the "
             "configs, too. To learn what the corrections alone are worth, give this command the champion's options"
         )
 

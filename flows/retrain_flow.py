@@ -30,7 +30,7 @@ from mnist_pipeline.tracking.runs import Run
 from mnist_pipeline.tracking.store import in_progress_folder
 from mnist_pipeline.tracking.versions import settled
 from tasks.download import download
-from tasks.gate import decide, prune, reload
+from tasks.gate import check_champion, decide, prune, reload
 from tasks.notify import notify_of_state
 from tasks.report import report_decision, report_results, write_report
 from tasks.split import split
@@ -73,10 +73,12 @@ def retrain_flow(
             return Cancelled(message=f"Another retraining of {registry.name} is running: run this one after it")
         splits = split(download(source), source)
         config = adapt_to_data(config, splits)
-        if skip_unchanged and (version := settled(registry, fingerprint(config, splits))):
+        gate = with_floor(gate, source)
+        if skip_unchanged and (version := settled(registry, fingerprint(config, splits), gate)):
             tag_flow_run("skipped")
             message = f"Skipped: config, data and code are those of {version}"
             return Completed(message=f"{message}; {splits.extra}" if splits.extra else message)
+        check_champion(registry)
         with mlflow_run(config, splits, fresh=fresh) as run:
             retrained = train_and_decide(config, splits, gate, run)
         if prune_keep is not None:
@@ -84,11 +86,14 @@ def retrain_flow(
     return final_state(retrained.entry, retrained)
 
 
+def with_floor(gate: Gate, source: DataSource) -> Gate:
+    """Return `gate` with MNIST's floor, if `source` is that and no other is asked for."""
+    return replace(gate, floor=MNIST_FLOOR) if gate.floor is None and source.dataset == "mnist" else gate
+
+
 def train_and_decide(config: TrainConfig, splits: Splits, gate: Gate, run: Run) -> Retrained:
     """Train, register, and let the gate decide: the way of every candidate."""
     trained = train_and_register(config, splits, run)
-    if gate.floor is None and splits.source.dataset == "mnist":
-        gate = replace(gate, floor=MNIST_FLOOR)
     gap = reload(trained.model, splits.holdout, trained.holdout)
     entry, champion = decide(trained.model, splits.holdout, trained.holdout, gate, run, reload_gap=gap)
     model = replace(trained.model, alias=entry.alias)

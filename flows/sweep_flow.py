@@ -21,18 +21,20 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows.cluster import cluster_client, task_runner
-from flows.retrain_flow import Retrained, final_state, train_and_decide
+from flows.retrain_flow import Retrained, final_state, train_and_decide, with_floor
 from mnist_pipeline.config import FieldError, Gate, Search, TrainConfig
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.space import Space, space_from
 from mnist_pipeline.text import counted, percent
 from mnist_pipeline.tracking.processes import process_id, try_lock
+from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.store import as_store_errors, in_progress_folder, study_storage, tracking_uri
 from mnist_pipeline.training import search as optuna_search
 from mnist_pipeline.training.loop import check_trainable
 from mnist_pipeline.training.search import Outcome
 from tasks.download import download
+from tasks.gate import check_champion
 from tasks.notify import notify_of_state
 from tasks.split import split
 from tasks.sweep import summarize
@@ -93,6 +95,7 @@ def search_and_train(name: str, search: Search, space: Space, source: DataSource
     space = optuna_search.adapt_space(space, images=images)
     largest = TrainConfig(batch_size=max(space.batch_size), hidden=(max(space.units),) * max(space.layers))
     check_trainable(largest, splits.schema, images=images)
+    check_champion(Registry(source.model_name))
     client = cluster_client()
     workers = max(1, len(client.scheduler_info()["workers"]))
     scope = optuna_search.scope(search, space, dataset=source.name, data_sha256=splits.train.sha256)
@@ -118,7 +121,7 @@ def search_and_train(name: str, search: Search, space: Space, source: DataSource
     best = optuna_search.best_config(study, search)
     with mlflow_run(best, splits, fresh=False) as run:
         run.set_tags({"sweep": name, "sweep_trial": str(study.best_trial.number)})
-        retrained = train_and_decide(best, splits, gate, run)
+        retrained = train_and_decide(best, splits, with_floor(gate, source), run)
     return Swept(study.best_trial.number, study.best_value, best, retrained)
 
 

@@ -179,6 +179,11 @@ always answering with the most frequent class has."""
         for field in ("margin", "recall_margin", "calibration_margin"):
             check(0 <= getattr(self, field) <= 1, field, getattr(self, field), "between 0 and 1")
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """What is set, by the fields' names."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:

@@ -34,6 +34,7 @@ class LogWriter:
         self._left = (0, 0)  # the file's size and time, as this process left it
         self._waiting: deque[Served] = deque()
         self._corrections: deque[tuple[Future[None], str, str]] = deque()
+        self._unsaid: list[str] = []  # before the server's logging is set up
         self._wake, self._closing = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         try:
@@ -47,6 +48,8 @@ class LogWriter:
 
     def start(self) -> None:
         self._thread.start()
+        for text in self._unsaid:
+            logger.warning(text)
 
     def append(self, served: Sequence[Served]) -> bool:
         """Keep answers, soon; return whether there is room for them."""
@@ -116,10 +119,9 @@ class LogWriter:
 
     def _open(self) -> ServedLog:
         if self._log and not self._log.is_there():
-            logger.warning(f"The log {self.file} was moved, deleted or emptied: a new one is begun")
+            next_one = "writing goes on in its place" if self.file.exists() else "a new one is begun"
+            self._warn(f"The log {self.file} was moved, deleted, emptied or replaced: {next_one}")
             gone, self._log = self._log, None
-            if self.file.is_file() and not self.file.stat().st_size:
-                self.file.unlink()  # or half of what it had would be written to it again
             gone.close()
         elif self._log and self._stamp() != self._left:  # someone else has written to it, or another over it
             gone, self._log = self._log, None
@@ -127,7 +129,7 @@ class LogWriter:
         if not self._log:
             self._log = ServedLog(self.file, keep=self.keep, replace_damaged=True)
             if self._log.moved:
-                logger.warning(f"The log was damaged, and is now {self._log.moved}; a new one is begun")
+                self._warn(f"The log was damaged, and is now {self._log.moved}; a new one is begun")
             self._log.trim()
             self._left = self._stamp()
         return self._log
@@ -139,9 +141,13 @@ class LogWriter:
     def _report(self, error: Exception | None) -> None:
         """Report once that the log cannot be written, and once that it can be again."""
         if error and not self._failed:
-            logger.warning(
-                f"The log {self.file} cannot be written ({error}): requests are answered, and wait to be kept"
-            )
+            self._warn(f"The log {self.file} cannot be written ({error}): requests are answered, and wait to be kept")
         elif self._failed and not error:
-            logger.warning(f"The log is written again; {counted(self.dropped, 'answer')} could not be kept so far")
+            self._warn(f"The log is written again; {counted(self.dropped, 'answer')} could not be kept so far")
         self._failed = bool(error)
+
+    def _warn(self, text: str) -> None:
+        if self._thread.ident:
+            logger.warning(text)
+        else:
+            self._unsaid.append(text)

@@ -72,6 +72,16 @@ def decide(
     return entry, opponent
 
 
+def check_champion(registry: Registry) -> None:
+    """Raise `ValueError` before a training if the gate could not compare with the champion after it."""
+    if champion := registry.champion:
+        try:
+            models.load_network(registry.uri(champion))
+        except ValueError as error:
+            remedy = f"rename {registry.name} in MLflow's UI, so that a new model is begun"
+            raise ValueError(f"{error}; if model.py has another network now, {remedy}") from None
+
+
 @task(name="prune", task_run_name="prune", cache_policy=NO_CACHE, log_prints=True)
 def prune(registry: Registry, *, keep: int, older_than: timedelta = timedelta(days=30)) -> None:
     """Delete the models and runs of old versions, but for the latest `keep`."""

@@ -55,7 +55,7 @@ def existing_log(place: str) -> Iterator[ServedLog]:
         if is_address(place):
             file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "served.db"
             _fetch(place, file)
-        if not file.is_file():
+        if not file.is_file() or not file.stat().st_size:
             raise ValueError(f"there is no log {file}: make serve ARGS=--log writes one, and --log names another")
         try:
             yield stack.enter_context(contextlib.closing(ServedLog(file, name=printable(place))))
@@ -71,7 +71,11 @@ def _fetch(address: str, file: Path) -> None:
     if not re.fullmatch(r"[!-~]*", token):
         raise ValueError(f"{TOKEN} must be letters, digits and signs, without spaces")
     request = Request(f"{address.rstrip('/')}/log", headers={"Authorization": f"Bearer {token}"})
-    remedies = {401: f"set {TOKEN} to its token", 404: 'start it with make serve ARGS="--log --share-log"'}
+    remedies = {
+        401: f"set {TOKEN} to its token",
+        404: 'start it with make serve ARGS="--log --share-log"',
+        503: "the log is in use: try again",
+    }
     opener = OpenerDirector()  # without redirects: the token goes to the server that was named, and nowhere else
     for handler in (HTTPHandler, HTTPSHandler, HTTPErrorProcessor, HTTPDefaultErrorHandler):
         opener.add_handler(handler())

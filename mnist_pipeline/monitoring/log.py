@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ FILE = ROOT / "served.db"
 KEEP = 100_000  # images
 APPLICATION_ID = 0x6D6E6C67  # by which the file is known as ours
 BUSY_TIMEOUT = 5  # seconds that another process may keep the file locked
+SETTLE = 5  # seconds for which a file that is empty or damaged may yet be a copy that is being written
 EVICTED, VACUUMED = 1000, 500  # images, pages of 4 kB: at most so many at once, so that no write takes long
 ACCEPTED = "review = 'accepted'"  # what is evicted last
 TABLE = f"""
@@ -60,7 +62,7 @@ class ServedLog:
         """Open `file`, or create it; at most `keep` images are kept in it. Messages call it by its `name`, or its path.
 
         With `replace_damaged`, one that is damaged is moved aside, as `moved` then says. Raises `NotALogError` if it is
-        damaged or something else, and `sqlite3.OperationalError` if it cannot be opened now.
+        damaged or something else, and `sqlite3.OperationalError` if it cannot be opened now, or is being written.
         """
         self.file, self.keep, self.name = file, keep, name or str(file)
         self.moved: Path | None = None
@@ -187,21 +189,27 @@ class ServedLog:
 
     def _open(self, replace_damaged: bool) -> sqlite3.Connection:
         try:
+            _delete_journal_of_another(self.file)
+            if replace_damaged and self.file.exists() and not self.file.stat().st_size:
+                _check_is_settled(self.file)
             connection = self._connect()
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
             if application_id == APPLICATION_ID:
                 if _is_whole(connection):
                     if replace_damaged:  # no write-ahead log, whose file SQLite would apply to one that replaces this
                         connection.execute("PRAGMA journal_mode = delete").fetchone()
+                        if connection.execute("PRAGMA user_version").fetchone()[0] != _place(self.file):
+                            connection.execute(f"PRAGMA user_version = {_place(self.file)}")
                     return connection
                 connection.close()
                 if not replace_damaged:
                     raise sqlite3.DatabaseError("it is damaged; the server moves it aside when it starts")
+                _check_is_settled(self.file)
                 self.moved = _move_aside(self.file)
                 connection = self._connect()
             elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise sqlite3.DatabaseError("it is another program's database, which nothing was written to")
-            connection.executescript(TABLE)
+            connection.executescript(f"{TABLE} PRAGMA user_version = {_place(self.file)}")
             return connection
         except sqlite3.OperationalError:  # it cannot be opened now: the disk is full, or it is locked
             raise
@@ -222,6 +230,28 @@ def _is_whole(connection: sqlite3.Connection) -> bool:
         raise
     except sqlite3.DatabaseError:
         return False
+
+
+def _check_is_settled(file: Path) -> None:
+    """Raise `sqlite3.OperationalError` if `file` was written a moment ago, as by a program that copies one to it."""
+    if 0 <= time.time() - file.stat().st_mtime < SETTLE:
+        raise sqlite3.OperationalError("it is not whole: another program may be writing it")
+
+
+def _place(file: Path) -> int:
+    """Return a number that tells `file` from one that takes its place."""
+    return file.stat().st_ino % 2**31
+
+
+def _delete_journal_of_another(file: Path) -> None:
+    """Delete the journal that a kill has left beside `file` if it belongs to one that had this place before.
+
+    SQLite would write it into this one. Where a file was written, its head says (`user_version`, at byte 60).
+    """
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as head:
+        written_at = int.from_bytes(head.read(64)[60:], "big")
+        if written_at not in (0, _place(file)):
+            Path(f"{file}-journal").unlink(missing_ok=True)
 
 
 def _move_aside(file: Path) -> Path:

@@ -1,7 +1,7 @@
 """The gate: decides from the predictions of challenger and champion on the same images. Pure."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Decision:
 
     checks: tuple[Check, ...]
     numbers: dict[str, float]
+    limits: dict[str, float] = field(default_factory=dict)  # that the gate had
 
     @property
     def promoted(self) -> bool:
@@ -79,7 +80,7 @@ def decide(
     )
     numbers = {"accuracy": accuracy, "reload_gap": reload_gap}
     if champion is None:
-        return Decision((floor, reload), numbers)
+        return Decision((floor, reload), numbers, gate.limits)
 
     wins, losses = discordant(challenger.probabilities, champion.probabilities, labels)
     p_value = mcnemar(wins, losses)
@@ -135,7 +136,7 @@ def decide(
         "calibration_error": new_error,
         "champion_calibration_error": old_error,
     }
-    return Decision(checks, numbers | against_champion)
+    return Decision(checks, numbers | against_champion, gate.limits)
 
 
 def won_and_lost(

@@ -48,6 +48,7 @@ class LedgerEntry:
     reasons: tuple[str, ...]
     checks: tuple[Check, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)  # of the gate
     holdout_sha256: str = ""
     data: str = ""  # what it was trained on
     by: str = field(default_factory=user_name)

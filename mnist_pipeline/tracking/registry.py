@@ -128,6 +128,7 @@ class Registry:
                 reasons=decision.reasons,
                 checks=decision.checks,
                 numbers=decision.numbers,
+                limits=decision.limits,
                 holdout_sha256=holdout_sha256,
             )
             return self._carry_out(entry)

@@ -108,7 +108,7 @@ class _Source:
         self.pruned = [each for each in self.versions if PRUNED in each.tags]
         there = {*self.models, *map(_model_id, self.pruned)}
         if lost := [each.version for each in self.versions if _model_id(each) not in there]:
-            remedy = "restore them, or delete it in MLflow's UI"
+            remedy = "restore them, or delete it in MLflow's UI; those that a tracking server keeps cannot be imported"
             raise ValueError(f"the files of version {lost[0]} of {name} are gone: {remedy}")
         ended = [run for run in self.runs if run.info.status == "FINISHED" and "trial" not in run.data.tags]
         if bare := [run for run in ended if not Path(run.info.artifact_uri).is_dir()]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnist_pipeline.config import Gate
 from mnist_pipeline.interval import interval_text
 from mnist_pipeline.text import percent
 from mnist_pipeline.tracking import ledger
@@ -143,20 +144,25 @@ def runs_not_kept(registry: Registry, latest: int) -> set[str]:
     }
 
 
-def settled(registry: Registry, fingerprint: str) -> str | None:
+def settled(registry: Registry, fingerprint: str, gate: Gate) -> str | None:
     """Return which version a training with that fingerprint would make again, if what was decided on it still holds.
 
-    It is the champion, it was rolled back, or it was rejected in favour of the version that is still the champion.
+    It is the champion, someone rolled it back or replaced it, or this `gate` rejected it in favour of the version that
+    is still the champion.
     """
-    champion = registry.champion
+    champion, history = registry.champion, registry.history()
     for version in reversed(model_versions(registry.name)):
         if version.tags.get("fingerprint") != fingerprint:
             continue
-        if int(version.version) == champion:
+        number = int(version.version)
+        if number == champion:
             return f"version {champion}, the champion"
-        last = _last_entry(version)
-        if last and (last.action == "rolled back" or (last.action, last.champion) == ("rejected", champion)):
-            return f"version {version.version}, which was {last.action}"
+        last = next((entry for entry in reversed(history) if number in (entry.version, entry.champion_before)), None)
+        if last and last.action == "rejected" and last.version == number:
+            if last.champion == champion and last.limits in ({}, gate.limits):
+                return f"version {number}, which was rejected"
+        elif last and last.action in ("rolled back", "promoted by hand"):
+            return f"version {number}, which was {'rolled back' if last.version == number else 'replaced by hand'}"
     return None
 
 

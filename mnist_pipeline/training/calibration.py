@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mnist_pipeline.training.evaluation import predict_logits
@@ -35,8 +34,7 @@ def calibrate(mlp: MLP, images: torch.Tensor, labels: torch.Tensor) -> float:
     class is the likeliest does not change. Return the temperature.
     """
     temperature = fit_temperature(predict_logits(mlp, images), labels)
-    *_, last = (layer for layer in mlp if isinstance(layer, nn.Linear))
     with torch.no_grad():
-        for parameter in last.parameters():
+        for parameter in mlp.output.parameters():
             parameter.div_(temperature)
     return temperature

@@ -55,6 +55,13 @@ class MLP(nn.Sequential):
         rotated = [rotate(images, degrees) for degrees in self.get_buffer("rotations")]
         return torch.stack([self.logits(each).log_softmax(dim=1) for each in (images, *rotated)]).mean(dim=0)
 
+    @property
+    def output(self) -> nn.Linear:
+        """The last layer: dividing its parameters divides the logits."""
+        *_, last = self
+        assert isinstance(last, nn.Linear)
+        return last
+
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, outputs) of `images` (N, …) as they are, without test-time augmentation."""
         logits: torch.Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]

@@ -148,6 +148,18 @@ def test_what_would_be_rejected_again_can_be_skipped(rejection: Rejection) -> No
     assert state.message == f"Skipped: config, data and code are those of version {number}, which was rejected"
 
 
+def test_a_champion_that_cannot_be_compared_with_is_known_before_the_training(prefect_api: str, tmp_path: Path) -> None:
+    for file in BUNDLED.glob("*.gz"):
+        (tmp_path / file.name).symlink_to(file)
+    client = MlflowClient()
+    client.create_registered_model("other-mlp")
+    client.create_model_version("other-mlp", str(tmp_path))
+    client.set_registered_model_alias("other-mlp", "champion", "1")
+    with pytest.raises(ValueError, match=r"if model\.py has another network now, rename other-mlp in MLflow's UI"):
+        retrain_flow(TrainConfig(epochs=1), DataSource(dataset=str(tmp_path), name="other"))
+    assert not client.get_experiment_by_name("other")
+
+
 def test_a_second_retraining_is_cancelled_while_one_is_running(prefect_api: str, source: DataSource) -> None:
     with processes.try_lock(in_progress_folder(), "retraining-mnist-mlp") as acquired:
         assert acquired

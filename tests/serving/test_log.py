@@ -247,6 +247,9 @@ def test_a_damaged_log_is_moved_aside_and_another_programs_file_is_refused(tmp_p
     file.write_bytes(content)
     with pytest.raises(NotALogError, match="damaged"):
         ServedLog(file)
+    with pytest.raises(sqlite3.OperationalError, match="another program may be writing it"):
+        ServedLog(file, replace_damaged=True)
+    os.utime(file, (0, 0))
     log = ServedLog(file, replace_damaged=True)
     assert log.moved
     assert log.moved.read_bytes() == content

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from mnist_pipeline.config import FieldError
+from mnist_pipeline.config import FieldError, Gate
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.registry import ModelVersion, Registry
@@ -214,12 +215,30 @@ def test_what_is_champion_or_was_turned_down_need_not_be_trained_again(
         evaluate_challenger(registry, version, decision)
 
     def found(number: int) -> str | None:
-        return settled(registry, f"training {number}")
+        return settled(registry, f"training {number}", Gate())
 
     assert [*map(found, (1, 2, 3))] == [None, "version 2, the champion", "version 3, which was rejected"]
     registry.roll_back(reason="it fails on sevens")  # to version 1, with which version 3 was not compared
     assert [*map(found, (1, 2, 3))] == ["version 1, the champion", "version 2, which was rolled back", None]
     assert found(4) is None
+    registry.promote_by_hand(3, reason="it looks good")
+    registry.promote_by_hand(2, reason="it does not")
+    assert [*map(found, (1, 2, 3))] == [
+        "version 1, which was replaced by hand",
+        "version 2, the champion",
+        "version 3, which was replaced by hand",
+    ]
+
+
+def test_what_another_gate_rejected_is_trained_again(
+    registry: Registry, new_version: Callable[[], int], mlflow: MlflowClient
+) -> None:
+    evaluate_challenger(registry, new_version(), YES)
+    strict, lenient = Gate(floor=0.9), Gate(floor=0.5)
+    mlflow.set_model_version_tag(registry.name, str(version := new_version()), "fingerprint", "training")
+    evaluate_challenger(registry, version, replace(NO, limits=strict.limits))
+    assert settled(registry, "training", strict) == "version 2, which was rejected"
+    assert settled(registry, "training", lenient) is None
 
 
 def test_what_an_earlier_champion_learnt_from_is_not_known_to_have_failed(
