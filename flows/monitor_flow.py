@@ -54,11 +54,11 @@ def monitor_flow(
         # Quoted, as Prefect would look for futures in each of them, which takes a minute for 200,000
         quoted: tuple[Any, Any] = (quote(answers), quote(corrections))
         watched = watch_answers(*quoted, registry, version, watch, run)
-    tag_flow_run(watched.verdict)
-    message = watched.message
-    if watch.retrain and watched.verdict == "retrain":
-        _compare_configs(config, registry, version)
-        message += f". {_retrain(watched, config, source, gate)}"
+        tag_flow_run(watched.verdict)
+        message = watched.message
+        if watch.retrain and watched.verdict == "retrain":
+            _compare_configs(config, registry, version)
+            message += f". {_retrain(watched, config, source, gate)}"
     return Completed(message=message, data=watched)
 
 

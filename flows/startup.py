@@ -17,6 +17,8 @@ ENVIRONMENT = {  # unless it is set already
     "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.console.Console",  # prints each error once
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist_pipeline",  # the library's warnings are log lines of the run
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # those from before the run go to the console only
+    # Not in the memory of a server: a run whose lease the next one does not know would be ended
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_UI_API_URL": "/api",  # of the server that the UI came from, whatever its port
 }
 

@@ -85,11 +85,15 @@ class ServedLog:
             self._connection.backup(copy)
 
     def append(self, served: Sequence[Served]) -> None:
-        """Add answers, all or none. The oldest make room for them: first those without an accepted correction."""
+        """Add answers, all or none. The oldest make room for them: first those without an accepted correction.
+
+        One that is there already is left as it is: a commit may be on disk although it ended in an error.
+        """
         rows = [*map(to_row, served)]
         with self._connection as connection:
             columns, values = ", ".join(rows[0]), ", ".join(f":{name}" for name in rows[0])
-            connection.executemany(f"INSERT INTO predictions ({columns}) VALUES ({values})", rows)
+            insert = f"INSERT INTO predictions ({columns}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"
+            connection.executemany(insert, rows)
             self._evict(max(EVICTED, 2 * len(rows)))
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         if free > VACUUMED:  # fewer are soon used again
@@ -189,7 +193,6 @@ class ServedLog:
 
     def _open(self, replace_damaged: bool) -> sqlite3.Connection:
         try:
-            _delete_journal_of_another(self.file)
             if replace_damaged and self.file.exists() and not self.file.stat().st_size:
                 _check_is_settled(self.file)
             connection = self._connect()
@@ -198,8 +201,6 @@ class ServedLog:
                 if _is_whole(connection):
                     if replace_damaged:  # no write-ahead log, whose file SQLite would apply to one that replaces this
                         connection.execute("PRAGMA journal_mode = delete").fetchone()
-                        if connection.execute("PRAGMA user_version").fetchone()[0] != _place(self.file):
-                            connection.execute(f"PRAGMA user_version = {_place(self.file)}")
                     return connection
                 connection.close()
                 if not replace_damaged:
@@ -209,7 +210,7 @@ class ServedLog:
                 connection = self._connect()
             elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise sqlite3.DatabaseError("it is another program's database, which nothing was written to")
-            connection.executescript(f"{TABLE} PRAGMA user_version = {_place(self.file)}")
+            connection.executescript(TABLE)
             return connection
         except sqlite3.OperationalError:  # it cannot be opened now: the disk is full, or it is locked
             raise
@@ -236,22 +237,6 @@ def _check_is_settled(file: Path) -> None:
     """Raise `sqlite3.OperationalError` if `file` was written a moment ago, as by a program that copies one to it."""
     if 0 <= time.time() - file.stat().st_mtime < SETTLE:
         raise sqlite3.OperationalError("it is not whole: another program may be writing it")
-
-
-def _place(file: Path) -> int:
-    """Return a number that tells `file` from one that takes its place."""
-    return file.stat().st_ino % 2**31
-
-
-def _delete_journal_of_another(file: Path) -> None:
-    """Delete the journal that a kill has left beside `file` if it belongs to one that had this place before.
-
-    SQLite would write it into this one. Where a file was written, its head says (`user_version`, at byte 60).
-    """
-    with contextlib.suppress(FileNotFoundError), file.open("rb") as head:
-        written_at = int.from_bytes(head.read(64)[60:], "big")
-        if written_at not in (0, _place(file)):
-            Path(f"{file}-journal").unlink(missing_ok=True)
 
 
 def _move_aside(file: Path) -> Path:

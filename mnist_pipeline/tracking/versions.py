@@ -157,12 +157,15 @@ def settled(registry: Registry, fingerprint: str, gate: Gate) -> str | None:
         number = int(version.version)
         if number == champion:
             return f"version {champion}, the champion"
-        last = next((entry for entry in reversed(history) if number in (entry.version, entry.champion_before)), None)
+        about = [each for each in history if number in (each.version, each.champion_before, each.champion)]
+        last = about[-1] if about else None
         if last and last.action == "rejected" and last.version == number:
             if last.champion == champion and last.limits in ({}, gate.limits):
                 return f"version {number}, which was rejected"
-        elif last and last.action in ("rolled back", "promoted by hand"):
-            return f"version {number}, which was {'rolled back' if last.version == number else 'replaced by hand'}"
+        elif last and last.action == "rolled back" and last.version == number:
+            return f"version {number}, which was rolled back"
+        elif last and (last.action == "promoted by hand" or (champion and last.champion == number)):  # in MLflow's UI
+            return f"version {number}, which was replaced by hand"
     return None
 
 

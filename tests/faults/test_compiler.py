@@ -34,5 +34,5 @@ def test_a_compiler_that_fails_is_reported_with_its_reason(tmp_path: Path) -> No
     )
     assert result.stderr.splitlines()[-1] == (
         "mnist_pipeline.config.FieldError: compile cannot be used, as compiling failed: "
-        "error: when writing output: No space left on device"
+        "fatal error: when writing output: No space left on device"
     )

@@ -122,6 +122,12 @@ def test_the_oldest_make_room_and_those_with_an_accepted_correction_are_the_last
     assert numbers(log) == [4, *range(51, 150)]
 
 
+def test_what_is_kept_already_is_not_kept_twice(log: ServedLog) -> None:
+    log.append([served(0)])
+    log.append([served(0), served(1)])  # as after a commit that was made, but ended in an error
+    assert numbers(log) == [0, 1]
+
+
 @pytest.mark.parametrize("review", ["", "rejected", "accepted"])
 def test_however_many_corrections_there_are_new_answers_find_room(log: ServedLog, review: Review) -> None:
     log.append([served(number) for number in range(100)])

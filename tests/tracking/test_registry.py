@@ -221,6 +221,9 @@ def test_what_is_champion_or_was_turned_down_need_not_be_trained_again(
     registry.roll_back(reason="it fails on sevens")  # to version 1, with which version 3 was not compared
     assert [*map(found, (1, 2, 3))] == ["version 1, the champion", "version 2, which was rolled back", None]
     assert found(4) is None
+    mlflow.set_registered_model_alias(registry.name, "champion", "2")
+    assert found(1) == "version 1, which was replaced by hand"  # in MLflow's UI
+    mlflow.set_registered_model_alias(registry.name, "champion", "1")
     registry.promote_by_hand(3, reason="it looks good")
     registry.promote_by_hand(2, reason="it does not")
     assert [*map(found, (1, 2, 3))] == [
