@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -61,6 +62,23 @@ def test_a_locked_database_does_not_keep_it(prefect_api: str, home: Path) -> Non
     finally:
         lock.close()
     assert command.wait(timeout=10) == 0
+
+
+def test_the_server_that_replaces_another_knows_its_leases(prefect_api: str) -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", COMMAND], cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as command:
+        assert command.stdout
+        limits = f"{command.stdout.readline().strip()}/v2/concurrency_limits"
+        httpx.post(f"{limits}/", json={"name": "lease", "limit": 1}, timeout=60).raise_for_status()
+        slot = {"names": ["lease"], "slots": 1, "mode": "concurrency", "lease_duration": 300}
+        answer = httpx.post(f"{limits}/increment-with-lease", json=slot, timeout=60).raise_for_status()
+        lease = answer.json()["lease_id"]
+        (server,) = children(command.pid)
+        os.kill(server, signal.SIGKILL)
+        eventually(lambda: {*children(command.pid)} - {server})
+        renewed = httpx.post(f"{limits}/leases/{lease}/renew", json={"lease_duration": 300}, timeout=60)
+        command.communicate()
+    assert renewed.is_success  # or the run that holds it would be ended
 
 
 def without_api() -> dict[str, str]:
