@@ -87,7 +87,7 @@ def retrain_flow(
 
 
 def with_floor(gate: Gate, source: DataSource) -> Gate:
-    """Return `gate` with MNIST's floor, if `source` is that and no other is asked for."""
+    """Return `gate`, with MNIST's floor if it sets none and `source` is MNIST."""
     return replace(gate, floor=MNIST_FLOOR) if gate.floor is None and source.dataset == "mnist" else gate
 
 

@@ -118,12 +118,11 @@ class LogWriter:
                 future.set_exception(OSError(f"the log cannot be written: {error}"))
 
     def _open(self) -> ServedLog:
-        if self._log and not self._log.is_there():
+        is_gone = self._log and not self._log.is_there()
+        if is_gone:
             next_one = "writing goes on in its place" if self.file.exists() else "a new one is begun"
             self._warn(f"The log {self.file} was moved, deleted, emptied or replaced: {next_one}")
-            gone, self._log = self._log, None
-            gone.close()
-        elif self._log and self._stamp() != self._left:  # someone else has written to it, or another over it
+        if self._log and (is_gone or self._stamp() != self._left):  # someone else has written to it, or another over it
             gone, self._log = self._log, None
             gone.close()
         if not self._log:

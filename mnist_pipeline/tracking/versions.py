@@ -170,4 +170,4 @@ def settled(registry: Registry, fingerprint: str, gate: Gate) -> str | None:
 
 
 def _last_entry(version: Any) -> LedgerEntry | None:
-    return max(ledger.entries_of(version), key=lambda entry: entry.time, default=None)
+    return next(reversed(ledger.entries_of(version)), None)

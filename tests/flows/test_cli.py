@@ -97,6 +97,7 @@ def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
         (cli.retrain, ["--cron", "0 0 3 * * *"], 1, "--cron must be minute, hour, day, month and weekday, without"),
         (cli.retrain, ["--cron", "0 0 30 2 *"], 1, "--cron must be times that come, which 0 0 30 2 * does not"),
         (cli.retrain, ["--cron", "0 3 * * *", "--timezone", "Mars"], 1, "--timezone cannot be used: Invalid timezone"),
+        (cli.retrain, ["--timezone", "Mars"], 1, "--timezone must be left out without cron, not Mars"),
         (feedback.monitor, ["--timezone", "Mars"], 1, "--timezone must be left out without cron, not Mars"),
         (cli.retrain, ["--floor", "97"], 1, "--floor must be between 0 and 1, not 97.0"),
         (cli.sweep, ["--trials", "0"], 1, "--trials must be at least 1, not 0"),

@@ -27,7 +27,6 @@ print(start_prefect_api(), flush=True)
 sys.stdin.read()
 """
 
-
 JOIN = """
 import sys
 from flows import prefect_api
