@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from mnist_pipeline.tracking import store, versions
+from mnist_pipeline.tracking import versions
 from mnist_pipeline.tracking.gate import Check, Decision
 from mnist_pipeline.tracking.ledger import TAG_PREFIX, LedgerEntry, next_time
 from mnist_pipeline.tracking.registry import Registry
@@ -24,12 +24,6 @@ OLD = {  # as version 0.1 wrote it
     "by": "someone",
     "time": "2026-11-01T00:00:00.000000Z",
 }
-
-
-@pytest.fixture
-def mlflow() -> MlflowClient:
-    store.prepare()
-    return store.client()
 
 
 def test_an_entry_is_read_as_it_was_written() -> None:
