@@ -32,6 +32,7 @@ from mnist_pipeline.config import (
     FAST,
     RECIPES,
     REFERENCE,
+    ROOT,
     FieldError,
     Gate,
     Inspection,
@@ -221,10 +222,10 @@ def explain(error: BaseException) -> tuple[int, str | None]:
             return 2, _explain_usage(error)
         case FieldError():
             return 1, f"{_option(error.field)} {error.problem}"
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=errno.ENOSPC | errno.EACCES):
             place = error.filename2 or error.filename
             where = f": {place}" if place else ""
-            return 1, f"{error.strerror}{where}; make room, and run the command again"
+            return 1, f"{error.strerror}{where}; {_remedy(error, str(place))}"
         case ValueError() | OSError() | ArithmeticError():
             return 1, str(error)
         case Stopped():
@@ -235,6 +236,13 @@ def explain(error: BaseException) -> tuple[int, str | None]:
             return 1, "there is not enough memory: smaller --hidden layers or a smaller --batch-size need less"
         case _:
             return 1, prefect_api.explain_prefect_error(error)
+
+
+def _remedy(error: OSError, place: str) -> str:
+    if error.errno == errno.ENOSPC:
+        return "make room, and run the command again"
+    own = ", or name a folder of your own in MNIST_PIPELINE_HOME" if ROOT in Path(place).parents else ""
+    return f"give this user access to it{own}"
 
 
 def _explain_usage(error: CycloptsError) -> str:

@@ -64,8 +64,10 @@ def has_ui() -> bool:
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
-    url, ui = settings.api.url or "", f"{settings.ui_url}/api"
-    return url == ui or not url.startswith("http://127.0.0.1:") or _find_lasting_server() is not None
+    url, ui = settings.api.url, f"{settings.ui_url}/api"
+    if url and (url == ui or not url.startswith("http://127.0.0.1:")):
+        return True
+    return _find_lasting_server() is not None  # it shows those, too, of a notebook, whose API Prefect starts by itself
 
 
 def start_prefect_api(*, ui_port: int | None = None) -> str:

@@ -47,7 +47,7 @@ def study_to_open(name: str | None, storage: str, *, resume: bool, dataset: str)
     if not resume:
         if name in known:
             raise FieldError("study", f"{name} already exists: resume it, or choose another name")
-        return name or datetime.now().strftime("sweep-%Y-%m-%d-%H%M%S")
+        return name or datetime.now().strftime("sweep-%Y-%m-%d-%H%M%S-%f")
     if name and name not in known:
         raise FieldError(
             "study", f"{name} does not exist, so it cannot be resumed; known: {', '.join(known) or 'none'}"

@@ -36,6 +36,7 @@ sys.addaudithook(watch)
 """
 BUILD = ("python3", "pip", "pytest")  # these commands' subject is the environment that this test runs in
 DOWNLOADED = "fashion-mnist"
+SMALL_SWEEP = {"--trials": "2", "--epochs": "1", "--layers": "1", "--units": "16", "--batch-size": "512"}
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "None", ""}
 REMOVED = ("DO_NOT_TRACK", "CI", "GITHUB_", "PYTEST_", "PREFECT_", "MLFLOW_")  # what would turn telemetry off by itself
 
@@ -111,7 +112,7 @@ def is_variant(words: list[str]) -> bool:
 def shorter(words: list[str]) -> list[str]:
     """Return a training or a sweep with an epoch and a few trials of small networks."""
     if "flows/sweep_flow.py" in words:
-        for option, value in {"--trials": "2", "--epochs": "1", "--layers": "1", "--units": "16"}.items():
+        for option, value in SMALL_SWEEP.items():
             words = with_option(words, option, value)
         return words
     return with_option(words, "--epochs", "1") if "flows/train_flow.py" in words else words

@@ -60,6 +60,18 @@ def test_a_full_disk_is_told_with_the_file_that_has_no_room_if_it_is_known(files
     assert cli.explain(error) == (1, f"No space left on device{where}; make room, and run the command again")
 
 
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        (ROOT / ".prefect" / "prefect.db", ", or name a folder of your own in MNIST_PIPELINE_HOME"),
+        (Path("/elsewhere/predictions.csv"), ""),
+    ],
+)
+def test_what_belongs_to_another_user_is_told_with_a_way_out(file: Path, own: str) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", str(file))
+    assert cli.explain(error) == (1, f"Permission denied: {file}; give this user access to it{own}")
+
+
 def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
     error = ImportError("libtorch_cuda.so: failed to map segment from shared object")
     assert cli.explain(error)[1] == (

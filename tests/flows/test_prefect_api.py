@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from flows.prefect_api import ensure_prefect_api, serve_forever
+from flows.prefect_api import ensure_prefect_api, has_ui, serve_forever
 from mnist_pipeline.config import ROOT
 from mnist_pipeline.tracking.processes import try_lock
 from mnist_pipeline.web import listen
@@ -146,3 +146,18 @@ def test_an_address_that_the_lasting_server_cannot_have_is_refused(url: str, mon
     monkeypatch.setenv("PREFECT_UI_URL", url)
     with pytest.raises(ValueError, match=r"PREFECT_UI_URL must be an address such as .*, not [^@]*$"):
         serve_forever()
+
+
+@pytest.mark.parametrize(
+    ("api", "has"),
+    [
+        (None, False),  # a notebook's, which Prefect starts by itself
+        ("http://127.0.0.1:8765/api", False),  # a command's own
+        ("http://127.0.0.1:9/api", True),
+        ("http://prefect.example/api", True),
+    ],
+)
+def test_a_link_is_given_only_to_an_api_that_has_pages(api: str | None, has: bool) -> None:
+    settings = {PREFECT_UI_URL: "http://127.0.0.1:9"} | ({PREFECT_API_URL: api} if api else {})
+    with temporary_settings(settings, restore_defaults={PREFECT_API_URL}):
+        assert has_ui() is has

@@ -172,7 +172,9 @@ def test_a_study_is_not_resumed_as_another_search(storage: str, other: dict[str,
 
 def test_a_new_study_may_have_a_name(storage: str) -> None:
     assert study_to_open("digits", storage, resume=False, dataset="digits") == "digits"
-    assert study_to_open(None, storage, resume=False, dataset="digits").startswith("sweep-20")
+    first, second = (study_to_open(None, storage, resume=False, dataset="digits") for _ in range(2))
+    assert first.startswith("sweep-20")
+    assert first != second, "two sweeps that begin in the same second would be one study"
 
 
 def test_a_study_that_does_not_exist_cannot_be_resumed(storage: str) -> None:
