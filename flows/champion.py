@@ -133,7 +133,8 @@ def promote(
     """Make a version the champion by hand, whatever the gate decided."""
     with _registry(dataset, for_writing=True) as registry:
         entry = registry.promote_by_hand(version, reason=reason)
-    print(f"The champion is version {entry.champion}, in place of version {entry.champion_before or 'none'}")
+    before = f", in place of version {entry.champion_before}" if entry.champion_before else ""
+    print(f"The champion is version {entry.champion}{before}")
 
 
 @app.command

@@ -4,27 +4,33 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import wait
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from uuid import UUID
 
 import httpx
-from prefect import Flow
+from prefect import Flow, get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 from pydantic_core import to_jsonable_python
 
 from flows.cron import next_run
+from mnist_pipeline.config import ROOT
 from mnist_pipeline.process import Stopped, stoppable
 from mnist_pipeline.tracking.processes import try_lock
 from tasks.track import reconcile_runs
 
 POLL_INTERVAL = 5  # seconds between two questions whether the API is there
 PATIENCE = 60  # seconds that it may be away, as while it is started again
-RECONCILE_INTERVAL = 60  # seconds after which the slot of a run whose process died is free again
+IDLE = timedelta(seconds=60)  # since a runner last asked for runs: it is gone
+CHECK_INTERVAL = 60  # seconds after which the slot of a run whose process died is free again
 
 
 def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
@@ -43,21 +49,39 @@ def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, paramete
 def _serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
     print(f"Next run at {next_run(cron, timezone):%Y-%m-%d %H:%M %Z}", flush=True)
     reconcile_runs()  # one that was killed would keep the only slot of the schedule, so that no run begins
+    description = f"`python flows/{flow.name}_flow.py --cron` on {socket.gethostname()}, in {ROOT}"
+    _refuse_another(f"{flow.name}/{name}", description)
     runner = Runner()
-    runner.add_flow(
+    deployment = runner.add_flow(
         flow,
         name=name,
-        description=f"Runs on the schedule of `python flows/{flow.name}_flow.py --cron`.",
+        description=description,
         schedule=Cron(cron, timezone=timezone),
         parameters=to_jsonable_python(parameters),  # dataclasses as their fields, which the flow reads back
         # A run that is due while another is running is cancelled rather than queued: runs never pile up.
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
     print(f"{flow.name}: at {cron} ({timezone}); Prefect shows it on {get_current_settings().ui_url}", flush=True)
-    _run_until_signal(runner)
+    assert isinstance(deployment, UUID)  # rather than a coroutine, as in an event loop
+    _run_until_signal(runner, deployment)
 
 
-def _run_until_signal(runner: Runner) -> None:
+def _refuse_another(name: str, description: str) -> None:
+    """Raise `ValueError` if a process of another machine or checkout serves the deployment `name` of the same API."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            return
+    is_served = found.last_polled and datetime.now(UTC) - found.last_polled < IDLE
+    if is_served and not found.paused and found.description != description:
+        raise ValueError(
+            f"Prefect runs this schedule ({name}) already: {found.description}; stop it there first, or "
+            "wait a minute if it was killed"
+        )
+
+
+def _run_until_signal(runner: Runner, deployment: UUID) -> None:
     """Start `runner`; when a signal comes, cancel its runs and pause its schedule.
 
     In a thread of its own, as in the main one it would replace the handler of SIGTERM by one that waits for its runs.
@@ -72,19 +96,18 @@ def _run_until_signal(runner: Runner) -> None:
     running = asyncio.run_coroutine_threadsafe(runner.start(), loop)
     with stoppable():
         try:
-            answered = reconciled = time.monotonic()
+            answered = checked = time.monotonic()
             while not wait([running], timeout=POLL_INTERVAL).done:
-                if _api_answers():
+                if api_answers():
                     answered = time.monotonic()
-                    if answered > reconciled + RECONCILE_INTERVAL:
-                        reconciled = answered
+                    if answered > checked + CHECK_INTERVAL:
+                        checked = answered
                         with contextlib.suppress(Exception):  # the store is in use: the next time
                             reconcile_runs()
+                        if not _is_known(deployment):
+                            _give_up("no longer has this schedule: it was deleted, or the server has a new database")
                 elif time.monotonic() > answered + PATIENCE:
-                    for child in multiprocessing.active_children():
-                        child.kill()  # a run that nobody would hear of
-                    url = get_current_settings().api.url
-                    raise OSError(f"the Prefect API at {url} is gone, so that no run begins: start this schedule again")
+                    _give_up("is gone, so that no run begins")
             running.result()
         except Stopped:
             if runner.started:
@@ -93,9 +116,25 @@ def _run_until_signal(runner: Runner) -> None:
             raise
 
 
-def _api_answers() -> bool:
+def _give_up(reason: str) -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.kill()  # a run that nobody would hear of
+    raise OSError(f"the Prefect API at {get_current_settings().api.url} {reason}; start this schedule again")
+
+
+def _is_known(deployment: UUID) -> bool:
+    """Return whether the API has the deployment: Prefect's runner alone would wait for its runs for ever."""
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        try:
+            client.read_deployment(deployment)
+        except ObjectNotFound:
+            return False
+    return True
+
+
+def api_answers() -> bool:
     """Return whether the API is there: Prefect's runner alone would wait for it for ever."""
     with contextlib.suppress(httpx.TransportError):
-        httpx.get(f"{get_current_settings().api.url}/health", timeout=10)
-        return True
+        answer = httpx.get(f"{get_current_settings().api.url}/health", timeout=10)
+        return not answer.is_server_error  # as a proxy's is, whose server is gone
     return False

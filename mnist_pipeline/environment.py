@@ -21,13 +21,17 @@ LOOPBACK = ("127.0.0.1", "localhost")
 def amend_environment() -> None:
     """Amend the environment of this process and its children, before the heavy imports.
 
-    Exit on Windows, and where MNIST_PIPELINE_HOME is misspelt, as a new, empty project would be made there.
+    Exit on Windows, where MNIST_PIPELINE_HOME is misspelt, as a new, empty project would be made there, and where a
+    database would get another path than its folder's.
     """
     if sys.platform == "win32":
         sys.exit("mnist-pipeline runs on Linux and macOS; on Windows, run it in WSL: https://aka.ms/wslinstall")
     home = os.environ.get("MNIST_PIPELINE_HOME")
     if home and not Path(home).is_dir():
         sys.exit(f"MNIST_PIPELINE_HOME names no folder: {home!r}; correct it, or make the folder first")
+    for folder in (str(ROOT), os.environ.get("PREFECT_HOME", "")):
+        if odd := set("%?'") & set(folder):
+            sys.exit(f"Prefect and MLflow cannot use a path with {' or '.join(odd)} in it: rename the folder {folder}")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # controls, and what is not UTF-8
-FORMULA = re.compile(r"['=@\t\r\n]|[+-](?![0-9.]+\Z)")  # how a spreadsheet's formula begins, or what is kept from it
+# How a spreadsheet's formula begins, or what is kept from it; one with other separators divides a cell at ; and tabs
+FORMULA = r"(?:['=@＝＠＋－\t\r\n]|[+-](?![0-9.]+\Z))"
+CELL = r"(?:\A|(?<=[;\t\r\n]))"
 
 
 def printable(text: str) -> str:
@@ -36,13 +38,13 @@ def figure_text(text: str) -> str:
 
 
 def spreadsheet_text(text: str) -> str:
-    """Return `text` with an apostrophe before it if a spreadsheet would compute it as a formula."""
-    return f"'{text}" if FORMULA.match(text) else text
+    """Return `text` with an apostrophe before what a spreadsheet would compute as a formula."""
+    return re.sub(f"{CELL}(?={FORMULA})", "'", text)
 
 
 def from_spreadsheet(text: str) -> str:
     """Return what `spreadsheet_text` was given."""
-    return text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text
+    return re.sub(f"{CELL}'(?={FORMULA})", "", text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -83,6 +83,12 @@ def test_a_misspelt_home_is_one_line_and_is_not_made(
     assert home.exists() == (kind == "file")
 
 
+def test_a_home_of_prefects_that_its_database_would_misread_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "/what?/prefect")
+    with pytest.raises(SystemExit, match=r"a path with \? in it: rename the folder /what\?/prefect"):
+        amend_environment()
+
+
 def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)

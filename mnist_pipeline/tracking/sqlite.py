@@ -109,7 +109,6 @@ def copy(database: Path, to: Path) -> None:
         raise ValueError(f"{database} is {'locked' if is_busy else known}: {error}") from None
 
 
-@cache
 def relocate(database: Path, artifacts: str) -> int:
     """After the project was moved or copied, make its artifacts those in the folder `artifacts`, beside `database`.
 

@@ -116,8 +116,10 @@ def test_paths_may_have_spaces_quotes_and_non_ascii_letters(make_project: MakePr
 
 
 @pytest.mark.parametrize("letter", ["%", "?", "'"])
-def test_a_path_that_mlflow_would_misread_is_refused(letter: str, make_project: MakeProject, tmp_path: Path) -> None:
+def test_a_path_that_a_database_would_misread_is_refused(
+    letter: str, make_project: MakeProject, tmp_path: Path
+) -> None:
     project = make_project(tmp_path / f"a{letter}41b")
-    (line,) = fails(project.start(*HISTORY)).splitlines()
+    (line,) = fails(project.train()).splitlines()
     assert "rename the folder" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == [project.root.name]

@@ -94,7 +94,7 @@ def test_a_schedule_whose_server_is_gone_for_good_says_so_and_ends(project: Proj
     reach(process, "Beginning flow run")  # of the schedule
     server.terminate()
     output = fails(process)
-    assert f"the Prefect API at {address}/api is gone, so that no run begins: start this schedule again\n" in output
+    assert f"the Prefect API at {address}/api is gone, so that no run begins; start this schedule again\n" in output
     eventually(lambda: not living(project), within=10)
 
 

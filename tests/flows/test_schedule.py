@@ -3,18 +3,24 @@
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect import get_client
 from prefect.runner import Runner
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows import cli, retrain_flow
-from mnist_pipeline.config import CODE, FAST
+from flows.schedule import api_answers
+from mnist_pipeline.config import CODE, FAST, ROOT
 from mnist_pipeline.tracking.store import in_progress_folder
+from tests.servers import listening
 
 PARAMETERS = ("config", "source", "gate", "fresh", "skip_unchanged", "prune_keep")
 
@@ -26,7 +32,7 @@ def served(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     async def start(_: Runner) -> None: ...
 
-    monkeypatch.setattr(Runner, "add_flow", lambda *_, **options: received.update(options))
+    monkeypatch.setattr(Runner, "add_flow", lambda *_, **options: received.update(options) or uuid4())
     monkeypatch.setattr(Runner, "start", start)
     return received
 
@@ -73,7 +79,20 @@ def test_a_schedule_that_another_process_serves_is_refused(served: dict[str, Any
     schedule()
 
 
-def test_a_schedule_closes_what_dies_beside_it(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def often(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule looks after things at once, rather than once a minute."""
+    monkeypatch.setattr("flows.schedule.CHECK_INTERVAL", 0)
+    monkeypatch.setattr("flows.schedule.POLL_INTERVAL", 0.1)
+
+
+async def delete_schedule() -> None:
+    """Delete it from Prefect, as someone does in the UI; it is gone as well from a server with a new database."""
+    async with get_client() as client:
+        await client.delete_deployment((await client.read_deployment_by_name("retrain/scheduled")).id)
+
+
+def test_a_schedule_closes_what_dies_beside_it(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = in_progress_folder() / "process-1-dead.lock"
 
     async def start(_: Runner) -> None:
@@ -83,8 +102,49 @@ def test_a_schedule_closes_what_dies_beside_it(served: dict[str, Any], monkeypat
                 await asyncio.sleep(0.1)
 
     monkeypatch.setattr(Runner, "start", start)
-    monkeypatch.setattr("flows.schedule.RECONCILE_INTERVAL", 0)
     schedule()
+    asyncio.run(delete_schedule())
+
+
+def test_a_proxy_that_answers_for_a_server_that_is_gone_is_no_api() -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(502)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with listening(Proxy) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        assert not api_answers()
+
+
+def test_a_schedule_that_another_machine_serves_is_refused(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(_: Runner) -> None:
+        async with get_client() as client, asyncio.timeout(30):
+            deployment = await client.read_deployment_by_name("retrain/scheduled")
+            while not deployment.last_polled:
+                await client.get_scheduled_flow_runs_for_deployments([deployment.id])
+                deployment = await client.read_deployment(deployment.id)
+
+    monkeypatch.setattr(Runner, "start", start)
+    schedule()
+    schedule()  # again, as after a kill
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    with pytest.raises(ValueError, match=rf"already: .* on .*, in {ROOT}; stop it there first"):
+        schedule()
+    asyncio.run(delete_schedule())
+
+
+def test_a_schedule_that_prefect_no_longer_has_says_so_and_ends(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(_: Runner) -> None:
+        await delete_schedule()
+        await asyncio.sleep(60)  # as long as it would wait for runs
+
+    monkeypatch.setattr(Runner, "start", start)
+    with pytest.raises(
+        OSError, match=r"the Prefect API at .* no longer has this schedule: .*; start this schedule again"
+    ):
+        schedule()
 
 
 def test_a_schedule_has_the_times_and_the_name_of_its_dataset(served: dict[str, Any], tmp_path: Path) -> None:

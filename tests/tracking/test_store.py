@@ -52,6 +52,18 @@ def test_studies_are_stored_where_optuna_storage_says(
     assert store.study_storage() == "sqlite:////elsewhere/studies.db"
 
 
+def test_a_project_that_was_moved_is_told_so_once(
+    empty_store: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = '/before/mlartifacts'")
+    for _ in range(3):  # as at the start of a command, and once a minute in a schedule
+        store.prepare()
+    assert [record.message for record in caplog.records] == [
+        f"The project was moved or copied: its artifacts are now those in {tmp_path}/mlartifacts"
+    ]
+
+
 def test_a_relative_address_is_the_same_file_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/runs.db")
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///studies.db?timeout=5")
@@ -65,7 +77,7 @@ def test_a_relative_address_is_the_same_file_from_every_folder(tmp_path: Path, m
     "address",
     [
         *("127.0.0.1:5000", "mlruns", "file:///tmp/mlruns", "postgres://me:secret@db/mlflow"),
-        *("sqlite://", "sqlite:///:memory:", "sqlite:////tmp"),
+        *("sqlite://", "sqlite:///:memory:", "sqlite:////tmp", "sqlite:////data/what?/runs.db"),
     ],
 )
 def test_an_address_of_another_kind_is_refused_with_examples(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +208,6 @@ def test_a_copied_project_never_writes_into_the_originals_artifacts(
         shutil.copytree(tmp_path / "mlartifacts", copy / "mlartifacts")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
     for _ in range(2):  # what it writes itself does not change where the rest is looked for
-        sqlite.relocate.cache_clear()
         with runs.start_run(params={}, tags={}) as new:
             new.log_table([{"trial": 1}], "trials")
         assert new.artifacts.startswith(f"{copy}/mlartifacts/")
