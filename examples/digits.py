@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import cyclopts
@@ -54,7 +53,7 @@ def serve_and_ask(image: Path) -> str:
                 with urlopen(request, timeout=10) as response:
                     answer: str = response.read().decode()
                 break
-            except URLError:
+            except OSError:  # it is not up yet, or has no time
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)

@@ -80,7 +80,7 @@ def retrain(
     skip_unchanged: Annotated[
         bool | None,
         Parameter(
-            help="Do nothing if the same config, data and code made the champion; the default on a schedule.",
+            help="Do nothing if the same would come out again: the champion, or what was rejected or rolled back.",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +110,7 @@ def sweep(
 
 
 def predict(
-    images: Annotated[Path, Parameter(help="Folder of PNG and JPEG images, or an IDX (.gz or not) or .npy file.")],
+    images: Annotated[Path, Parameter(help="Folder of images, or an IDX (.gz or not) or .npy file.")],
     /,
     *,
     model: Annotated[str, Parameter(help="Registered model, by alias or by version.")] = CHAMPION,
@@ -146,6 +146,7 @@ def inspect(
 
     The recipe is fast unless one is named: its options, below, take the place of the defaults shown.
     """
+    check(not config.patience, "patience", config.patience, "0, as a fold has no validation part to watch")
     check(out.suffix.lower() == ".csv", "out", out, "a name that ends in .csv")
     check(out.parent.is_dir(), "out", out, "in an existing folder")
     check(not out.exists(), "out", out, "a new file, as someone may have edited it")

@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the other imports: a signal or a bad option
 
     options = cli.start(cli.inspect)
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from prefect import flow
@@ -71,7 +71,7 @@ def inspect_flow(
     """Predict each image of train and test by a network that has not seen it, and list the labels that look wrong."""
     reconcile_runs()
     splits = split(download(source), source)
-    config = adapt_to_data(config, splits)
+    config = adapt_to_data(replace(config, validation=0.0, patience=0), splits)  # a fold learns from all of its images
     part, folds = development(splits, folds=inspection.folds, seed=config.seed)
     check_trainable(config, splits.schema, images=int((folds != 0).sum()))
     params = asdict(config) | {"folds": inspection.folds, "dataset": source.name, "data_sha256": splits.sha256}

@@ -22,7 +22,6 @@ from prefect.settings import get_current_settings
 from pydantic_core import to_jsonable_python
 
 from flows.cron import next_run
-from mnist_pipeline.config import ROOT
 from mnist_pipeline.process import Stopped, stoppable
 from mnist_pipeline.tracking.processes import try_lock
 from tasks.track import reconcile_runs
@@ -49,7 +48,8 @@ def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, paramete
 def _serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:
     print(f"Next run at {next_run(cron, timezone):%Y-%m-%d %H:%M %Z}", flush=True)
     reconcile_runs()  # one that was killed would keep the only slot of the schedule, so that no run begins
-    description = f"`python flows/{flow.name}_flow.py --cron` on {socket.gethostname()}, in {ROOT}"
+    home = get_current_settings().home
+    description = f"`python flows/{flow.name}_flow.py --cron` on {socket.gethostname()}, with the Prefect home {home}"
     _refuse_another(f"{flow.name}/{name}", description)
     runner = Runner()
     deployment = runner.add_flow(
@@ -73,11 +73,11 @@ def _refuse_another(name: str, description: str) -> None:
             found = client.read_deployment_by_name(name)
         except ObjectNotFound:
             return
-    is_served = found.last_polled and datetime.now(UTC) - found.last_polled < IDLE
-    if is_served and not found.paused and found.description != description:
+    is_served = found.last_polled and abs(datetime.now(UTC) - found.last_polled) < IDLE  # its status may be old
+    if is_served and found.description != description:
         raise ValueError(
-            f"Prefect runs this schedule ({name}) already: {found.description}; stop it there first, or "
-            "wait a minute if it was killed"
+            f"Prefect runs this schedule ({name}) already: {found.description}; stop it there first, and "
+            "wait a minute after it has ended"
         )
 
 

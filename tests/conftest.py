@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import mlflow
 import pytest
@@ -64,6 +65,16 @@ def empty_store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.fixture(scope="session")
 def home() -> Path:
     return Path(HOME.name)
+
+
+@pytest.fixture(scope="session")
+def model_files(home: Path) -> str:
+    """The files of a version that is never loaded: it has weights, of nothing."""
+    weights = home / "model" / store.WEIGHTS
+    weights.parent.mkdir(parents=True)
+    with ZipFile(weights, "w"):
+        pass
+    return f"{home}/model"
 
 
 @pytest.fixture(scope="session")

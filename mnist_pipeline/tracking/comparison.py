@@ -43,7 +43,7 @@ class Comparison:
         """Whose mistakes the other does not make, and whether that may be chance."""
         old, new = (each.probabilities for each in self.evaluations)
         wins, losses = discordant(new, old, self.examples.labels)
-        p_value = f"McNemar's one-sided p of the second being worse is {mcnemar(wins, losses):#.2g}"
+        p_value = f"McNemar's p of the second being worse is {mcnemar(wins, losses):#.2g}"
         return f"Only the second is right on {counted(wins, 'image')}, only the first on {losses:,}: {p_value}"
 
     def contact_sheet(self) -> Figure | None:

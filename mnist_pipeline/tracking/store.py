@@ -46,6 +46,7 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 RETRY_ENVIRONMENT = {RETRIES: "4", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 REMEDIES = {
     "database is locked": IN_USE_REMEDY,
+    "Current state is deleted": "someone has deleted it meanwhile, so that the same command begins another",
     "disk is full": "make room, and run the command again",
     "readonly database": READ_ONLY_REMEDY,
     "disk I/O error": "check that its disk is writable and has room, and run the command again",

@@ -173,7 +173,7 @@ class _Transfer:
         experiment, run = self._experiment(model.experiment_id), self.ids.get(model.source_run_id)
         new = target.create_logged_model(experiment, model.name, run, tags, dict(model.params), model.model_type)
         self.ids[model.model_id] = new.model_id
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # MLflow's threads outlive a signal
             files = _files_at(model.artifact_location, folder)
             card = Path(files) / "MLmodel"
             text = card.read_text().replace(model.artifact_location, new.artifact_location)

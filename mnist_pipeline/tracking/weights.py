@@ -8,21 +8,19 @@ from pathlib import Path
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from mnist_pipeline.tracking.store import WEIGHTS, client, ignore_mlflow_errors, logged_model_id
+from mnist_pipeline.tracking.store import WEIGHTS, ignore_mlflow_errors
 
 
 def check_has_model(version: ModelVersion) -> None:
-    """Raise `ValueError` if the weights of the model that was registered as `version` are gone, or not whole."""
-    if not (model := logged_model_id(version)):
-        return
-    files = []
+    """Raise `ValueError` if the weights of the model that was registered as `version` are not there, or not whole."""
+    folder, name = Path(WEIGHTS).parent, Path(WEIGHTS).name
+    uri, files = f"models:/{version.name}/{version.version}/{folder}", []
     with ignore_mlflow_errors("RESOURCE_DOES_NOT_EXIST"):
-        files = client().list_logged_model_artifacts(model, str(Path(WEIGHTS).parent))
-    if WEIGHTS not in (file.path for file in files):
+        files = mlflow.artifacts.list_artifacts(artifact_uri=uri)
+    if name not in (Path(file.path).name for file in files):
         raise ValueError(f"the files of version {version.version} of {version.name} are gone: it cannot be used")
-    with tempfile.TemporaryDirectory() as folder:
-        uri = f"models:/{version.name}/{version.version}/{WEIGHTS}"
-        file = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(mlflow.artifacts.download_artifacts(f"{uri}/{name}", dst_path=temporary))
         check_weights(file, f"version {version.version} of {version.name}")
 
 

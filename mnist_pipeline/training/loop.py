@@ -101,7 +101,7 @@ def fit(
                 for rows, lr in zip(order.split(config.batch_size), epoch_rates, strict=True):
                     logits, targets = mlp(inputs.index_select(0, rows)), labels.index_select(0, rows)
                     loss = cross_entropy(logits, targets, weights, label_smoothing=config.label_smoothing)
-                    gradients = torch.autograd.grad(loss, parameters)  # `backward` would first add each to a zero
+                    gradients = torch.autograd.grad(loss, parameters)  # `backward` would leave them to be cleared
                     optimizer.step(gradients, lr)
                     losses.append(loss.detach())
                 loss_of_batch = torch.stack(losses)

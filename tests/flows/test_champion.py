@@ -23,13 +23,13 @@ ACCURACIES = {1: 0.9711, 2: 0.9822}
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(model_files: str) -> Registry:
     """A registered model of two versions, both promoted, the second the champion."""
     store.prepare()
     registry = Registry(model_name(f"set-{uuid4().hex}"))
     store.client().create_registered_model(registry.name)
     for number, accuracy in ACCURACIES.items():
-        store.client().create_model_version(registry.name, str(tmp_path))
+        store.client().create_model_version(registry.name, model_files)
         decision = Decision((Check("floor", True, f"version {number} is good enough"),), {"accuracy": accuracy})
         registry.evaluate_challenger(number, partial(constant, decision), holdout_sha256="e")
     return registry

@@ -102,6 +102,12 @@ def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
             "--seed must be below 2**63, as all 2 seeds must be",
         ),
         (cli.train, ["--patience", "5"], 1, "--patience needs a validation part to watch"),
+        (
+            cli.inspect,
+            ["--patience", "5", "--validation", "0.1"],
+            1,
+            "--patience must be 0, as a fold has no validation",
+        ),
         (cli.train, ["--mirror", "nowhere"], 1, "--mirror must be a URL"),
         (cli.train, ["--label-smoothing", "2"], 1, "--label-smoothing must be at least 0 and below 1, not 2.0"),
         (cli.retrain, ["--cron", "often"], 1, '--cron cannot be used: Invalid cron string: "often"'),
@@ -119,7 +125,7 @@ def test_libraries_that_do_not_fit_into_memory_are_told_in_one_line() -> None:
         (cli.inspect, ["--folds", "1"], 1, "--folds must be between 2 and 100, not 1"),
         (cli.inspect, ["--out", "issues.txt"], 1, "--out must be a name that ends in .csv, not issues.txt"),
         (cli.inspect, ["--relabel", "nowhere.csv"], 1, "--relabel must be an existing file, not nowhere.csv"),
-        (cli.predict, [], 2, "IMAGES is required: Folder of PNG and JPEG images, or an IDX"),
+        (cli.predict, [], 2, "IMAGES is required: Folder of images, or an IDX"),
         (cli.predict, ["nowhere"], 1, "there is no nowhere"),
         (
             cli.predict,

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 
 from flows import cli, retrain_flow
 from flows.schedule import api_answers
-from mnist_pipeline.config import CODE, FAST, ROOT
+from mnist_pipeline.config import CODE, FAST
 from mnist_pipeline.tracking.store import in_progress_folder
 from tests.servers import listening
 
@@ -118,19 +118,22 @@ def test_a_proxy_that_answers_for_a_server_that_is_gone_is_no_api() -> None:
         assert not api_answers()
 
 
-def test_a_schedule_that_another_machine_serves_is_refused(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_that_another_machine_serves_is_refused(
+    often: None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def start(_: Runner) -> None:
         async with get_client() as client, asyncio.timeout(30):
             deployment = await client.read_deployment_by_name("retrain/scheduled")
             while not deployment.last_polled:
                 await client.get_scheduled_flow_runs_for_deployments([deployment.id])
                 deployment = await client.read_deployment(deployment.id)
+            await client.pause_deployment(deployment.id)  # in the UI, which does not end it
 
     monkeypatch.setattr(Runner, "start", start)
     schedule()
     schedule()  # again, as after a kill
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
-    with pytest.raises(ValueError, match=rf"already: .* on .*, in {ROOT}; stop it there first"):
+    with pytest.raises(ValueError, match=f"already: .* on .*, with the Prefect home {home}/prefect; stop"):
         schedule()
     asyncio.run(delete_schedule())
 

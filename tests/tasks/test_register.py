@@ -1,6 +1,5 @@
 """Which first version becomes the champion."""
 
-from pathlib import Path
 from uuid import uuid4
 
 import torch
@@ -17,11 +16,11 @@ def answering(predicted: torch.Tensor) -> Evaluation:
     return evaluate(torch.eye(2)[predicted], LABELS)
 
 
-def test_the_first_version_that_beats_guessing_becomes_the_champion(tmp_path: Path) -> None:
+def test_the_first_version_that_beats_guessing_becomes_the_champion(model_files: str) -> None:
     store.prepare()
     registry = Registry(f"{uuid4().hex}-mlp")
     store.client().create_registered_model(registry.name)
-    store.client().create_model_version(registry.name, str(tmp_path))
+    store.client().create_model_version(registry.name, model_files)
     model = ModelVersion(registry.name, 1, "challenger")
 
     assert promote_first(model, answering(torch.zeros_like(LABELS))).alias == "challenger"

@@ -1,7 +1,6 @@
 """A registered model of its own for each test, whose versions hold no network."""
 
 from collections.abc import Callable
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -23,12 +22,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def new_version(mlflow: MlflowClient, registry: Registry, tmp_path: Path) -> Callable[[], int]:
+def new_version(mlflow: MlflowClient, registry: Registry, model_files: str) -> Callable[[], int]:
     mlflow.create_registered_model(registry.name)
     experiment = store.experiment_id("mnist")
 
     def create() -> int:
         run = mlflow.create_run(experiment).info.run_id
-        return int(mlflow.create_model_version(registry.name, str(tmp_path), run).version)
+        return int(mlflow.create_model_version(registry.name, model_files, run).version)
 
     return create

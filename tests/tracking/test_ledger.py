@@ -48,18 +48,20 @@ def test_an_entry_of_version_0_1_is_read_under_todays_names() -> None:
     assert [check.passed for check in entry.checks] == [False]
 
 
-def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten(mlflow: MlflowClient) -> None:
+def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten(
+    mlflow: MlflowClient, model_files: str
+) -> None:
     registry = Registry("old-mlp")
     mlflow.create_registered_model(registry.name)
     tags = {"test_accuracy": "0.9700", "exam_accuracy": "0.9656", "decision": "promoted"}
     promoted = OLD | {"action": "promoted", "champion": 1}
     tags[f"{TAG_PREFIX}{OLD['time']}"] = json.dumps(promoted)
-    mlflow.create_model_version(registry.name, "/nowhere", tags=tags)
+    mlflow.create_model_version(registry.name, model_files, tags=tags)
     mlflow.set_registered_model_alias(registry.name, "champion", "1")
     assert [entry.action for entry in registry.history()] == ["promoted"]
     assert versions.card(registry, 1)["holdout_accuracy"] == 0.9656
     assert versions.card(registry, 1)["promoted"] == OLD["time"]
-    mlflow.create_model_version(registry.name, "/nowhere")
+    mlflow.create_model_version(registry.name, model_files)
     better = Decision((Check("floor", True, "good enough"),), {"accuracy": 0.98})
     registry.evaluate_challenger(2, lambda _champion: better, holdout_sha256="h")
     assert (registry.champion, registry.version("previous_champion")) == (2, 1)
@@ -77,10 +79,10 @@ def test_the_registry_of_version_0_1_is_listed_described_and_its_champion_beaten
     ],
     ids=["words", "nothing", "a list", "deep", "a time that is none", "numbers that are none"],
 )
-def test_a_tag_that_only_looks_like_an_entry_is_left_out(mlflow: MlflowClient, text: str) -> None:
+def test_a_tag_that_only_looks_like_an_entry_is_left_out(mlflow: MlflowClient, model_files: str, text: str) -> None:
     registry = Registry(f"foreign-{uuid4().hex[:8]}")
     mlflow.create_registered_model(registry.name)
-    mlflow.create_model_version(registry.name, "/nowhere", tags={f"{TAG_PREFIX}mine": text})
+    mlflow.create_model_version(registry.name, model_files, tags={f"{TAG_PREFIX}mine": text})
     decision = Decision((Check("floor", True, "good enough"),), {})
     registry.evaluate_challenger(1, lambda _champion: decision, holdout_sha256="h")
     assert [(entry.action, entry.champion) for entry in registry.history()] == [("promoted", 1)]
@@ -92,11 +94,13 @@ def test_an_entry_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
     assert (entry.action, entry.version) == ("archived", 1)
 
 
-def test_a_rejected_challenger_does_not_change_when_the_champion_was_promoted(mlflow: MlflowClient) -> None:
+def test_a_rejected_challenger_does_not_change_when_the_champion_was_promoted(
+    mlflow: MlflowClient, model_files: str
+) -> None:
     registry = Registry("steady-mlp")
     mlflow.create_registered_model(registry.name)
     for passed in (True, False):
-        version = int(mlflow.create_model_version(registry.name, "/nowhere").version)
+        version = int(mlflow.create_model_version(registry.name, model_files).version)
         decision = Decision((Check("floor", passed, "measured"),), {})
         registry.evaluate_challenger(version, lambda _champion, decision=decision: decision, holdout_sha256="h")  # type: ignore[misc]
     assert versions.card(registry, 1)["promoted"] == registry.history()[0].time

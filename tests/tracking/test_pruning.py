@@ -29,13 +29,13 @@ class Versions:
 
 
 @pytest.fixture
-def versions(empty_store: MlflowClient) -> Versions:
+def versions(empty_store: MlflowClient, model_files: str) -> Versions:
     registry, runs = Registry("pruned-mlp"), {}
     empty_store.create_registered_model(registry.name)
     for number in range(1, 7):
         run = empty_store.create_run("1").info.run_id
         empty_store.log_text(run, "figure", "figure.txt")
-        empty_store.create_model_version(registry.name, "/nowhere", run)
+        empty_store.create_model_version(registry.name, model_files, run)
         decision = Decision((Check("floor", number < 6, "as it is"),), {})
         registry.evaluate_challenger(number, lambda _, found=decision: found, holdout_sha256="e")  # type: ignore[misc]
         runs[number] = run

@@ -192,8 +192,10 @@ def test_a_version_whose_files_are_gone_or_damaged_is_never_made_the_champion(
     for _ in range(2):
         model = mlflow.create_logged_model(store.experiment_id("mnist"))
         mlflow.create_model_version(registry.name, f"models:/{model.model_id}", model_id=model.model_id)
-    with pytest.raises(ValueError, match=r"the files of version 2 of .* are gone"):
-        registry.promote_by_hand(2, reason="a test")
+    by_hand = mlflow.create_model_version(registry.name, str(tmp_path / "nowhere"))
+    for version in (2, int(by_hand.version)):
+        with pytest.raises(ValueError, match=rf"the files of version {version} of .* are gone"):
+            registry.promote_by_hand(version, reason="a test")
     weights = tmp_path / Path(store.WEIGHTS).name
     weights.write_bytes(pickle.dumps("not torch's"))
     mlflow.log_model_artifact(model.model_id, str(weights), "extra_files")
