@@ -99,7 +99,7 @@ def sweep(
     search: Annotated[Search, Flat] = Search(),
     space: Annotated[Space, Flat] = Space(),
     space_file: Annotated[
-        Path | None, Parameter(name="--space", help="TOML file with these choices and ranges, in place of the options.")
+        Path | None, Parameter(name="--space", help="TOML file in place of the options: units = [64, 128] and so on.")
     ] = None,
     source: Annotated[DataSource, Flat] = DataSource(),
     gate: Annotated[Gate, Flat] = Gate(),

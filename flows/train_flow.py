@@ -23,6 +23,7 @@ from mnist_pipeline.config import CODE, REFERENCE, TrainConfig, with_recipe
 from mnist_pipeline.data.mnist import import_readers
 from mnist_pipeline.data.source import DataSource
 from mnist_pipeline.data.splits import Splits
+from mnist_pipeline.process import python_command
 from mnist_pipeline.tracking import store
 from mnist_pipeline.tracking.registry import Registry
 from mnist_pipeline.tracking.report import Report
@@ -72,7 +73,7 @@ def _page(url: str | None, ui: str | None) -> str:
     """Return where a page opens, and how to start the UI that shows it if none is up."""
     if not ui:
         return f"{url}"
-    command = f"python -m flows.ui {ui}"
+    command = f"{python_command()} -m flows.ui {ui}"
     if (CODE / "Makefile").exists():
         command = shlex.join(["make", "-C", str(CODE), {"mlflow": "ui", "prefect": "server"}[ui]])
     return f"{command}\n                  {url}"

@@ -74,7 +74,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over all classes."""
     class_weights: ClassWeights = "none"
-    """How each class weighs in the loss; balanced gives rare classes as much weight in all as frequent ones."""
+    """How each class weighs in the loss; balanced gives each class the same total weight."""
     augmentation: float = 0.0
     """Strength of the random affine and elastic distortions, drawn anew each epoch; 1 rotates by up to 12°."""
     tta: bool = False

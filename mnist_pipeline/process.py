@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,6 +23,14 @@ SHUTDOWN_TIMEOUT = 6  # seconds that a process may take to end tidily
 RAISE_AGAIN = 0.01  # seconds after which `Stopped` is raised again if nothing came of it
 
 _groups: set[int] = set()  # of the processes that `run` has started
+
+
+def python_command() -> str:
+    """Return how this Python is called from the current folder: by its path, unless `python` is this one."""
+    python, here = Path(sys.executable), Path.cwd()
+    if shutil.which("python") == str(python):
+        return "python"
+    return shlex.quote(str(python.relative_to(here) if python.is_relative_to(here) else python))
 
 
 class Stopped(KeyboardInterrupt):

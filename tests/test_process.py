@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.process import python_command
 from tests.servers import eventually, with_default_signals
 
 BEGIN = "from mnist_pipeline import process; process.begin(); import os, signal, sys, time; "
@@ -140,3 +141,18 @@ def test_a_command_that_is_run_ends_with_its_own_children(numbers: list[signal.S
     assert code in (1, -signal.SIGINT, 128 + number)
     assert len(line.split()) == 2
     eventually(lambda: not [pid for pid in line.split() if Path(f"/proc/{pid}").exists()], within=5)
+
+
+def test_a_command_that_is_printed_can_be_typed_where_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "python").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert python_command() == f"{folder}/python"
+    monkeypatch.chdir(tmp_path)
+    assert python_command() == ".venv/bin/python"
+    monkeypatch.setenv("PATH", str(folder))
+    assert python_command() == "python"

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.data.source import dataset_of
+from mnist_pipeline.process import python_command
 from mnist_pipeline.text import listed
 from mnist_pipeline.tracking import ledger, once, store, weights
 from mnist_pipeline.tracking.gate import Decision
@@ -76,7 +77,7 @@ class Registry:
         """Return the command that makes `version` the champion by hand."""
         dataset = dataset_of(self.name)
         option = "" if dataset == "mnist" else f" --dataset {dataset}"
-        return f'python flows/champion.py promote {version}{option} --reason "…"'
+        return f'{python_command()} flows/champion.py promote {version}{option} --reason "…"'
 
     def register(self, run: "Run", model_uri: str, *, description: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a model that `run` logged, once; as `challenger`, unless it is the champion already."""
