@@ -29,7 +29,7 @@ from tasks.track import reconcile_runs
 POLL_INTERVAL = 5  # seconds between two questions whether the API is there
 PATIENCE = 60  # seconds that it may be away, as while it is started again
 IDLE = timedelta(seconds=60)  # since a runner last asked for runs: it is gone
-CHECK_INTERVAL = 60  # seconds after which the slot of a run whose process died is free again
+CHECK_INTERVAL = 60  # seconds between two looks for runs whose process died, and for the schedule itself
 
 
 def serve(flow: Flow[..., Any], cron: str, timezone: str, *, name: str, parameters: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ def amend_environment() -> None:
     if home and not Path(home).is_dir():
         sys.exit(f"MNIST_PIPELINE_HOME names no folder: {home!r}; correct it, or make the folder first")
     for folder in (str(ROOT), os.environ.get("PREFECT_HOME", "")):
-        if odd := set("%?'") & set(folder):
-            sys.exit(f"Prefect and MLflow cannot use a path with {' or '.join(odd)} in it: rename the folder {folder}")
+        if odd := misread_letters(folder):
+            sys.exit(f"Prefect and MLflow cannot use a path with {odd} in it: rename the folder {folder}")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -50,6 +50,11 @@ def amend_environment() -> None:
         hosts = dict.fromkeys([*filter(None, unproxied.split(",")), *LOOPBACK])
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
     _open_standard_streams()
+
+
+def misread_letters(path: str) -> str:
+    """Return the letters of `path` that addresses of SQLite databases are misread by; empty if there are none."""
+    return " or ".join(set("%?'") & set(path))
 
 
 def keep_compiler_cache() -> None:

@@ -46,7 +46,8 @@ console.log(labels[data.indexOf(Math.max(...data))]);
 ```
 """
 PAGE = """
-`index.html` is a page to draw on, for any server of static files: `python -m http.server`, then http://127.0.0.1:8000.
+`index.html` is a page to draw on, for any server of static files: `python3 -m http.server 8080`, then
+http://127.0.0.1:8080.
 It works without a network. What runs the model is onnxruntime-web's (NOTICE.md).
 """
 

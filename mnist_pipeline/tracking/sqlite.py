@@ -13,6 +13,7 @@ from alembic.util import CommandError
 from mlflow import MlflowClient
 
 from mnist_pipeline.config import ROOT
+from mnist_pipeline.environment import misread_letters
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,8 @@ class StoreError(OSError):
 
 def uri_of(database: Path) -> str:
     """Return MLflow's URI of a database. Raises `StoreError` if its path has characters that MLflow misreads."""
-    if odd := set("%?'") & set(str(database)):
-        raise StoreError(
-            f"MLflow cannot use a path with {' or '.join(odd)} in it, such as {database}: rename the folder"
-        )
+    if odd := misread_letters(str(database)):
+        raise StoreError(f"MLflow cannot use a path with {odd} in it, such as {database}: rename the folder")
     return f"sqlite:///{database}"
 
 

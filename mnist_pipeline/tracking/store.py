@@ -234,11 +234,9 @@ def _check_address(variable: str, uri: str, *, servers: bool = True) -> None:
     try:
         url = make_url(uri)
         url.get_dialect().import_dbapi()
-        if url.get_backend_name() == "sqlite":
-            if not _names_a_file(url.database):
-                raise ArgumentError(f"{uri} names no file")
-            if "?" in uri and not url.query:
-                raise ArgumentError(f"{uri} names a file with a ? in its path, which would be cut off there")
+        is_cut_off = "?" in uri and not url.query  # at a ? in a path
+        if url.get_backend_name() == "sqlite" and (is_cut_off or not _names_a_file(url.database)):
+            raise ArgumentError(f"{uri} names no file")
     except ImportError as error:
         remedy = 'pip install --constraint constraints.txt --editable ".[cluster]" installs it for PostgreSQL'
         raise StoreError(f"{variable} names a database whose driver is missing ({error.name}): {remedy}") from None
